@@ -217,31 +217,3 @@ class AuditEvent(SQLModel, table=True):
     actor_credential_id: UUID | None = Field(sa_column=Column(PgUuid(as_uuid=True), nullable=True))
     organisation_id: UUID | None = Field(sa_column=Column(PgUuid(as_uuid=True), nullable=True))
     details: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False, server_default=text("'{}'::jsonb")))
-
-
-class Idempotency(SQLModel, table=True):
-    """The first committed answer to a request with an Idempotency-Key, replayed for a day (`app.http.transact`).
-
-    `body` is empty where the answer held a secret. `record_ids` are the records it shows, so that erasing one
-    finds the answer.
-    """
-
-    __tablename__ = "idempotency"
-    __table_args__ = (
-        Index("idempotency_age", "created_at"),
-        Index("idempotency_records", "record_ids", postgresql_using="gin"),
-    )
-
-    credential_id: UUID = _id()
-    method: str = Field(sa_column=Column(Text(collation="C"), primary_key=True))
-    path: str = Field(sa_column=Column(Text(collation="C"), primary_key=True))
-    key: str = Field(sa_column=Column(Text(collation="C"), primary_key=True))
-    request_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    status: int = Field(sa_column_kwargs={"nullable": False})
-    headers: dict[str, str] = Field(sa_column=Column(JSONB, nullable=False, server_default=text("'{}'::jsonb")))
-    body: bytes | None = Field(sa_column=Column(LargeBinary, nullable=True))
-    record_ids: list[UUID] = Field(
-        sa_column=Column(ARRAY(PgUuid(as_uuid=True)), nullable=False, server_default=text("'{}'::uuid[]"))
-    )
-    holds_secret: bool = Field(sa_column_kwargs={"server_default": text("false")})
-    created_at: datetime = _instant(now=True)

@@ -51,22 +51,17 @@ def upgrade() -> None:
         "audit_event_of_stewards", "audit_event", ["seq"], unique=False, postgresql_where=sa.text("actor = 'steward'")
     )
     op.create_table(
-        "idempotency",
-        sa.Column("credential_id", sa.UUID(), nullable=False),
-        sa.Column("method", NAME, nullable=False),
-        sa.Column("path", NAME, nullable=False),
-        sa.Column("key", NAME, nullable=False),
-        sa.Column("request_hash", sa.LargeBinary(), nullable=False),
-        sa.Column("status", sa.Integer(), nullable=False),
-        sa.Column("headers", postgresql.JSONB(), server_default=sa.text("'{}'::jsonb"), nullable=False),
+        "idempotency_answer",
+        sa.Column("key_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("request_digest", sa.LargeBinary(), nullable=False),
+        sa.Column("status", sa.SmallInteger(), nullable=False),
+        sa.Column("headers", postgresql.JSONB(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=True),
-        sa.Column("record_ids", postgresql.ARRAY(sa.UUID()), server_default=sa.text("'{}'::uuid[]"), nullable=False),
-        sa.Column("holds_secret", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("held_back", sa.String(length=8), nullable=True),
         sa.Column("created_at", INSTANT, server_default=NOW, nullable=False),
-        sa.PrimaryKeyConstraint("credential_id", "method", "path", "key"),
+        sa.PrimaryKeyConstraint("key_digest"),
     )
-    op.create_index("idempotency_age", "idempotency", ["created_at"], unique=False)
-    op.create_index("idempotency_records", "idempotency", ["record_ids"], unique=False, postgresql_using="gin")
+    op.create_index("idempotency_answer_created_at", "idempotency_answer", ["created_at"], unique=False)
     op.create_table(
         "organisation",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -206,7 +201,7 @@ def downgrade() -> None:
         "claim_code",
         "signing_key",
         "organisation",
-        "idempotency",
+        "idempotency_answer",
         "audit_event",
     ):
         op.drop_table(table)
