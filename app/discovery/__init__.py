@@ -1,0 +1,1 @@
+"""Finding things: vocabularies now; search, facets and matching later."""
