@@ -13,7 +13,20 @@ from types import TracebackType
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-EXTRAS = ("error", "sqlstate", "at", "method", "route", "status", "duration_ms", "worker", "job", "attempt", "count")
+EXTRAS = (
+    "error",
+    "sqlstate",
+    "at",
+    "method",
+    "route",
+    "status",
+    "duration_ms",
+    "check",
+    "worker",
+    "job",
+    "attempt",
+    "count",
+)
 
 
 def places(traceback: TracebackType | None, last: int = 12) -> list[str]:
@@ -25,6 +38,12 @@ def places(traceback: TracebackType | None, last: int = 12) -> list[str]:
         found.append(f"{file}:{traceback.tb_lineno} {code.co_name}")
         traceback = traceback.tb_next
     return found[-last:]
+
+
+def log_readiness(check: str, error: BaseException) -> None:
+    """Logs that a readiness check failed."""
+    extra = {"check": check, "error": type(error).__name__}
+    logging.getLogger("app.http").warning("not ready", extra=extra)
 
 
 class JsonLines(logging.Formatter):

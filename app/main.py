@@ -1,0 +1,135 @@
+"""The application: every router in one visible list, one middleware stack, one lifespan."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette_compress import CompressMiddleware
+
+from app.db import migrate
+from app.db.pool import Database
+from app.discovery import vocabularies
+from app.http import discovery, docs, handlers, health
+from app.http.gate import Gate
+from app.http.metrics import Metrics
+from app.http.openapi import name_scopes
+from app.http.rate import RateHeaders, RateLimiter
+from app.http.transact import clean_regularly
+from app.identity.state import IdentityState
+from app.sealing import MasterSecret
+from app.settings import Settings
+
+DESCRIPTION = """\
+Minga lets organisations that work on security sector reform share issues, cases and resources, each with an owner, a
+marking (TLP 2.0) and a version. Organisations get a token by client credentials; without one, everything marked clear
+can be read. Refusals are problems (RFC 9457) with stable codes."""
+
+SCOPES = {
+    "records:read": "Read what the organisation may read.",
+    "records:write": "Write the organisation's own records.",
+    "deliberation:write": "Endorse issues, cast ballots.",
+    "exchange:bulk": "Import, export and follow changes.",
+    "webhooks:manage": "Manage the organisation's webhooks.",
+    "organisation:manage": "Manage profile, credentials and memberships of the organisation.",
+    "steward": "Admit and suspend organisations, correct reference data.",
+}
+
+
+async def migrations_applied(app: FastAPI) -> str:
+    """`ok` when the database stands at the newest migration. Errors: RuntimeError when it does not."""
+    database: Database = app.state.database
+    async with database.connection() as connection:
+        cursor = await connection.execute("SELECT version_num FROM alembic_version")
+        row = await cursor.fetchone()
+    if row is None or row[0] != app.state.migrations_head:
+        raise RuntimeError("the database is not at the newest migration")
+    return "ok"
+
+
+async def signing_key_present(app: FastAPI) -> str:
+    """`ok` when tokens can be signed. Errors: RuntimeError when not."""
+    identity: IdentityState = app.state.identity
+    if (await identity.keys()).signer is None:
+        raise RuntimeError("there is no signing key")
+    return "ok"
+
+
+def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, public_url: str) -> FastAPI:
+    """The application over one database. Nothing is opened before its lifespan starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            database = await stack.enter_async_context(Database(database_url, size=settings.pool_size))
+            app.state.database = database
+            app.state.identity = IdentityState(database, secret, app.state.public_url)
+            cleaner = asyncio.create_task(clean_regularly(database))
+            try:
+                yield
+            finally:
+                cleaner.cancel()
+                with suppress(asyncio.CancelledError):
+                    await cleaner
+
+    app = FastAPI(
+        title="Minga",
+        version="1",
+        summary="Issues, cases and resources that organisations share",
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    state = app.state
+    state.settings = settings
+    state.secret = secret
+    state.public_url = public_url.rstrip("/")
+    state.metrics = Metrics()
+    state.limiter = None
+    if settings.rate_limit == "on":
+        state.limiter = RateLimiter(workers=settings.workers, store=settings.rate_limit_store)
+    state.migrations_head = migrate.head()
+    state.checks = {
+        "database": health.database_answers,
+        "migrations": migrations_applied,
+        "signing_key": signing_key_present,
+        "feed_lag_seconds": health.feed_lag_seconds,
+    }
+    name_scopes(SCOPES)
+    handlers.install(app)
+
+    app.include_router(vocabularies.router)
+    app.include_router(discovery.router)
+    app.include_router(docs.router)
+    app.include_router(health.router)
+
+    add_middleware(app, settings)
+    return app
+
+
+def add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Puts the layers around the application; the last one added is the first a request meets."""
+    app.add_middleware(CompressMiddleware, minimum_size=700)
+    if app.state.limiter is not None:
+        app.add_middleware(RateHeaders)
+    origins = [item.strip() for item in settings.cors_origins.split(",") if item.strip()]
+    if origins:
+        cors: dict[str, Any] = {
+            "allow_origins": origins,
+            "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
+            "allow_headers": ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"],
+            "expose_headers": ["ETag", "Link", "Location", "TLP", "RateLimit", "RateLimit-Policy", "Retry-After"],
+        }
+        app.add_middleware(CORSMiddleware, **cors)
+    app.add_middleware(
+        Gate,
+        public_url=app.state.public_url,
+        allowed_hosts=settings.allowed_hosts,
+        metrics=app.state.metrics,
+    )
