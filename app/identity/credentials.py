@@ -47,6 +47,11 @@ def new_secret() -> str:
     return body + _base62(crc32(body.encode()), 6)
 
 
+def is_client_id(text: str) -> bool:
+    """Whether the text has the form of a client id at all."""
+    return _CLIENT_ID.fullmatch(text) is not None
+
+
 def secret_hash(secret: MasterSecret, text: str) -> bytes:
     """What is kept of a client secret: HMAC-SHA-256 under a key derived from the master secret."""
     return secret.digest(PURPOSE, text.encode())
@@ -69,7 +74,7 @@ async def authenticate(
 
     The steps and statements are the same in every case, so that time tells nothing.
     """
-    known = client_id if _CLIENT_ID.fullmatch(client_id) else "-"
+    known = client_id if is_client_id(client_id) else "-"
     cursor = await connection.execute(
         "SELECT credential.id, credential.client_id, credential.organisation_id, credential.scopes,"
         " credential.secret_hash,"

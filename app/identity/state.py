@@ -24,6 +24,7 @@ from app.sealing import MasterSecret
 
 LIVE_SECONDS = 0.8
 NAMES_SECONDS = 30.0
+REFUSAL_SECONDS = 60.0
 MAX_TOKENS = 10_000
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ class IdentityState:
         self._ring_read_at = float("-inf")
         self._names: dict[UUID, str] = {}
         self._names_until = 0.0
+        self._refused_at: dict[str, float] = {}
 
     async def caller(self, token: bytes) -> Caller:
         """The caller a bearer token stands for, now. Errors: InvalidToken; 503 `unavailable`."""
@@ -186,6 +188,16 @@ class IdentityState:
             )
             names.update(await cursor.fetchall())
         return {one: names[one] for one in wanted if one in names}
+
+    def refusal_is_news(self, client_id: str) -> bool:
+        """True once a minute for each client id: a flood of wrong secrets must not become a flood of events."""
+        now = time.monotonic()
+        if now - self._refused_at.get(client_id, float("-inf")) < REFUSAL_SECONDS:
+            return False
+        if len(self._refused_at) >= MAX_TOKENS:
+            self._refused_at = {}
+        self._refused_at[client_id] = now
+        return True
 
     def forget(self) -> None:
         """Drops rights, keys and names, after an act of this process on any of them has been committed."""

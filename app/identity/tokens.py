@@ -87,12 +87,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value if len(value) == len(pairs) else _invalid()
 
 
-def _json_object(text: str) -> dict[str, Any]:
-    """A token's part as a JSON object; the encoding must be the one canonical form."""
+def _bytes(text: str) -> bytes:
+    """A token's part; its encoding must be the one canonical form."""
     raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    if urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
-        _invalid()
-    value = json.loads(raw.decode(), object_pairs_hook=_unique)
+    return raw if urlsafe_b64encode(raw).rstrip(b"=").decode() == text else _invalid()
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(_bytes(text).decode(), object_pairs_hook=_unique)
     return value if type(value) is dict else _invalid()
 
 
@@ -115,6 +117,7 @@ def key_id(token: str) -> str:
         _invalid()
     try:
         header = _json_object(shape[1])
+        _bytes(shape[3])
     except (ValueError, RecursionError) as error:
         raise InvalidToken from error
     if header.keys() != {"alg", "typ", "kid"} or header["alg"] != ALGORITHM or header["typ"] != TYPE:
