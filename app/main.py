@@ -19,6 +19,8 @@ from app.http.openapi import name_scopes
 from app.http.rate import RateHeaders, RateLimiter
 from app.http.transact import clean_regularly
 from app.identity.state import IdentityState
+from app.kinds import KINDS
+from app.records.router import record_router
 from app.sealing import MasterSecret
 from app.settings import Settings
 
@@ -104,6 +106,9 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
     name_scopes(SCOPES)
     handlers.install(app)
 
+    state.kinds = {kind.name: kind for kind in KINDS}
+    for kind in KINDS:
+        app.include_router(record_router(kind))
     app.include_router(vocabularies.router)
     app.include_router(discovery.router)
     app.include_router(docs.router)

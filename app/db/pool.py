@@ -1,0 +1,70 @@
+"""The pool: connections for reading (autocommit) and transactions for writing.
+
+Statements are SQL text with named parameters, run by psycopg; tables are declared with SQLModel and migrated by
+alembic (docs/decisions/0001-psycopg-statements-sqlmodel-tables.md says why).
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+type_row = tuple[Any, ...]
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+POOL_TIMEOUT_SECONDS = 4.0
+SESSION_OPTIONS = (
+    "-c timezone=UTC -c statement_timeout=15s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
+    " -c default_transaction_isolation=read\\ committed -c jit=off"
+)
+
+
+def driver_url(database_url: str) -> str:
+    """The libpq form of a database address; SQLAlchemy's `postgresql+psycopg://` is accepted too.
+
+    Errors: ValueError when the address is not PostgreSQL's.
+    """
+    scheme, separator, rest = database_url.partition("://")
+    if not separator or scheme.split("+")[0] not in {"postgresql", "postgres"}:
+        raise ValueError("the database address must start with postgresql://")
+    urlsplit(database_url)
+    return f"postgresql://{rest}"
+
+
+class Database:
+    """A pool of connections to one PostgreSQL. Open it with `async with`."""
+
+    def __init__(self, url: str, *, size: int = 10) -> None:
+        self.url = driver_url(url)
+        self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            self.url,
+            min_size=1,
+            max_size=size,
+            timeout=POOL_TIMEOUT_SECONDS,
+            open=False,
+            kwargs={"autocommit": True, "options": SESSION_OPTIONS, "prepare_threshold": 2},
+            max_idle=300,
+            reconnect_timeout=5,
+        )
+
+    async def __aenter__(self) -> "Database":
+        await self.pool.open(wait=False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.pool.close(timeout=5)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection in autocommit mode, for reading."""
+        async with self.pool.connection() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside one transaction, committed on leaving, rolled back on any exception."""
+        async with self.pool.connection() as connection, connection.transaction():
+            yield connection

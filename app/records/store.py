@@ -1,0 +1,386 @@
+"""The store: the one way to write a record.
+
+`write` takes any number of changes, in the caller's transaction, and for each that changes something stores the
+record, its documents, words, links and readers, and appends exactly one row to `revision`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from psycopg import errors
+
+from app.db.ids import new_id
+from app.db.pool import Connection
+from app.http.problem import Problem
+from app.http.transact import forget as forget_answers
+from app.identity.caller import Caller
+from app.records import references, render
+from app.records.change import STEWARD_ACTIONS, Action, Change, next_state, targets
+from app.records.kind import Kind, Status
+from app.records.marking import OPEN_LABELS, narrower, parameters, tombstone_visible_to, visible_to
+from app.records.state import COLUMNS, State, as_row, envelope, from_row
+from app.records.words import folded_words
+
+CHANGES_CHANNEL = "minga_changes"
+"""NOTIFY channel that wakes those who wait for changes; the message is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of one change: the state now, the one before (None for a create), or the problem that refused it."""
+
+    state: State | None
+    before: State | None = None
+    problem: Problem | None = None
+
+    @property
+    def changed(self) -> bool:
+        """True when a revision was written."""
+        return self.state is not None and self.state is not self.before
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """A change that goes through: the kind, what was asked, the states before and after."""
+
+    kind: Kind
+    change: Change
+    before: State | None
+    after: State
+    refs_guarded: bool
+
+
+async def write(
+    connection: Connection,
+    caller: Caller,
+    changes: Sequence[Change],
+    *,
+    keep_going: bool = False,
+    dry_run: bool = False,
+) -> list[Written]:
+    """Carries out `changes` for `caller` and returns one `Written` for each, in order.
+
+    A problem ends the call, unless `keep_going`: then the change that caused it is left out and reported. No record
+    may occur twice in one call. With `dry_run` everything is checked and nothing is stored.
+
+    **Errors:** 404 `not-found`; 403 `not-owner`; 409 `external-id-taken`, `owner-unlisted`, `illegal-transition`,
+    `quarantined`; 410 `withdrawn`; 412 `stale-version`; 422 as the body deserves.
+    """
+    now, unlisted, found = await _present(connection, caller, changes)
+    written: list[Written] = []
+    moves: list[tuple[int, Change, State | None, State]] = []
+    for change in changes:
+        try:
+            before = _addressed(caller, change, found)
+            if change.record_id is not None and before is None:
+                raise Problem("not-found")
+            assert caller.organisation_id is not None
+            after = next_state(change, before, new_id=new_id(), owner=caller.organisation_id, now=now)
+            if (
+                after is not before
+                and after.status is Status.PUBLISHED
+                and after.marking.tlp in OPEN_LABELS
+                and unlisted
+            ):
+                raise Problem("owner-unlisted")
+        except Problem as problem:
+            if not keep_going:
+                raise
+            written.append(Written(None, problem=problem))
+            continue
+        if after is not before:
+            moves.append((len(written), change, before, after))
+        written.append(Written(after, before))
+    if not moves:
+        return written
+    guarded, refused = await references.examine(connection, caller, [(c.kind, b, a) for _, c, b, a in moves])
+    for position, (index, _, before, _) in enumerate(moves):
+        if position in refused:
+            if not keep_going:
+                raise refused[position]
+            written[index] = Written(None, before, refused[position])
+    if not dry_run:
+        await _store(
+            connection,
+            caller,
+            [
+                _Move(change.kind, change, before, after, guarded[position])
+                for position, (_, change, before, after) in enumerate(moves)
+                if position not in refused
+            ],
+        )
+    return written
+
+
+def _is_open(state: State) -> bool:
+    return state.status is Status.PUBLISHED and state.marking.tlp in OPEN_LABELS
+
+
+async def _present(
+    connection: Connection, caller: Caller, changes: Sequence[Change]
+) -> tuple[datetime, bool, Mapping[Any, tuple[State, bool, bool]]]:
+    """The database's time, whether the caller is unlisted, and the records the changes name, locked.
+
+    The records are keyed by id and by (kind, external id): (state, visible to the caller, tombstone visible).
+    """
+    by_id = [change.record_id for change in changes if change.record_id is not None]
+    by_external = [
+        (change.kind.name, change.external_id)
+        for change in changes
+        if change.record_id is None and change.external_id is not None
+    ]
+    if by_external:
+        # Two creates under one external_id must not pass each other between look-up and insert.
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('external_id ' || %s::text, 0))", [caller.organisation_id]
+        )
+    cursor = await connection.execute(
+        "SELECT clock_timestamp(), coalesce((SELECT listing = 'unlisted' FROM organisation WHERE id = %s), false)",
+        [caller.organisation_id],
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    found: dict[Any, tuple[State, bool, bool]] = {}
+    if by_id or by_external:
+        cursor = await connection.execute(
+            f"SELECT {COLUMNS}, {visible_to(caller, own='true')}, {tombstone_visible_to(caller)} FROM record"
+            " WHERE id = ANY (%(ids)s) OR (organisation_id = %(me)s AND (kind, external_id) IN"
+            " (SELECT * FROM unnest(%(kinds)s::text[], %(external_ids)s::text[])))"
+            " ORDER BY id FOR NO KEY UPDATE",
+            {
+                **parameters(caller),
+                "ids": by_id,
+                "kinds": [kind for kind, _ in by_external],
+                "external_ids": [external_id for _, external_id in by_external],
+            },
+        )
+        for *columns, visible, tombstone in await cursor.fetchall():
+            state = from_row(tuple(columns))
+            found[state.id] = (state, visible, tombstone)
+            if state.organisation_id == caller.organisation_id and state.external_id is not None:
+                found[state.kind, state.external_id] = (state, visible, tombstone)
+    return row[0], row[1], found
+
+
+def _addressed(caller: Caller, change: Change, found: Mapping[Any, tuple[State, bool, bool]]) -> State | None:
+    """The record a change names, if the caller may do this to it; None for a create."""
+    if change.record_id is None:
+        entry = None if change.external_id is None else found.get((change.kind.name, change.external_id))
+        return None if entry is None else entry[0]
+    entry = found.get(change.record_id)
+    if entry is None or entry[0].kind != change.kind.name:
+        raise Problem("not-found")
+    state, visible, tombstone = entry
+    if not visible:
+        raise Problem("withdrawn" if tombstone else "not-found")
+    if change.action in STEWARD_ACTIONS:
+        if not caller.is_steward:
+            raise Problem("not-permitted")
+    elif state.organisation_id != caller.organisation_id:
+        raise Problem("not-owner")
+    return state
+
+
+_RECORD_FIELDS = (
+    "kind, organisation_id, external_id, status, stage, tlp, audience, language, title, summary, countries, regions,"
+    " topics, licence, content, starts, version, refs_guarded, quarantined_at, erased_at, created_at, updated_at,"
+    " published_at"
+)
+
+_INSERT_RECORDS = f"""
+INSERT INTO record (id, {_RECORD_FIELDS})
+SELECT id, {_RECORD_FIELDS} FROM jsonb_populate_recordset(NULL::record, %s)
+"""
+_UPDATE_RECORDS = f"""
+UPDATE record SET ({_RECORD_FIELDS}) = ({", ".join("new." + name.strip() for name in _RECORD_FIELDS.split(","))})
+FROM jsonb_populate_recordset(NULL::record, %s) AS new WHERE record.id = new.id
+"""
+_INSERT_REVISIONS = """
+INSERT INTO revision (record_id, kind, version, action, organisation_id, actor_organisation_id, actor_credential_id,
+    status_before, tlp_before, audience_before, status, tlp, audience, envelope, body, at)
+SELECT record_id, kind, version, action, organisation_id, actor_organisation_id, actor_credential_id,
+    status_before, tlp_before, audience_before, status, tlp, audience, envelope, body, at
+FROM jsonb_populate_recordset(NULL::revision, %s)
+"""
+_UPSERT_DOCUMENTS = """
+INSERT INTO document (record_id, language, brief, full_view, render_version)
+SELECT *, %s FROM unnest(%s::uuid[], %s::text[], %s::bytea[], %s::bytea[])
+ON CONFLICT (record_id, language) DO UPDATE
+SET brief = excluded.brief, full_view = excluded.full_view, render_version = excluded.render_version
+"""
+_UPSERT_WORDS = """
+INSERT INTO search_text (record_id, language, words)
+SELECT id, language, to_tsvector('simple', words)
+FROM unnest(%s::uuid[], %s::text[], %s::text[]) AS t (id, language, words)
+ON CONFLICT (record_id, language) DO UPDATE SET words = excluded.words
+"""
+_INSERT_LINKS = """
+INSERT INTO link (from_id, relation, to_id)
+SELECT * FROM unnest(%s::uuid[], %s::text[], %s::uuid[]) ON CONFLICT DO NOTHING
+"""
+_INSERT_ORGANISATION_LINKS = """
+INSERT INTO organisation_link (from_id, relation, organisation_id)
+SELECT * FROM unnest(%s::uuid[], %s::text[], %s::uuid[]) ON CONFLICT DO NOTHING
+"""
+_INSERT_READERS = """
+INSERT INTO record_reader (organisation_id, record_id, kind, created_at, through_network)
+SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::timestamptz[], %s::bool[])
+"""
+
+
+def _json(rows: Iterable[Mapping[str, Any]]) -> str:
+    return orjson.dumps(list(rows)).decode()
+
+
+def _revision_row(caller: Caller, move: _Move) -> dict[str, Any]:
+    before, after = move.before, move.after
+    return {
+        "record_id": after.id,
+        "kind": after.kind,
+        "version": after.version,
+        "action": move.change.action if before is not None else Action.CREATE,
+        "organisation_id": after.organisation_id,
+        "actor_organisation_id": caller.organisation_id,
+        "actor_credential_id": caller.credential_id,
+        "status_before": before and before.status,
+        "tlp_before": before and before.marking.tlp,
+        "audience_before": before and before.marking.audience,
+        "status": after.status,
+        "tlp": after.marking.tlp,
+        "audience": after.marking.audience,
+        "envelope": envelope(after),
+        "body": after.body,
+        "at": envelope(after)["updated_at"],
+    }
+
+
+async def _store(connection: Connection, caller: Caller, moves: Sequence[_Move]) -> None:
+    """Writes what the moves amount to, in one round trip."""
+    if not moves:
+        return
+    created = [move for move in moves if move.before is None]
+    altered = [move for move in moves if move.before is not None]
+    erased = [move.after.id for move in moves if move.after.erased_at is not None]
+    changed_ids = [move.after.id for move in altered]
+    relinked = [move.after.id for move in altered if move.before and move.before.body is not move.after.body]
+    links = [_links(move, organisations=False) for move in moves if move.before is None or move.after.id in relinked]
+    partners = [_links(move, organisations=True) for move in moves if move.before is None or move.after.id in relinked]
+    readers = [reader for move in moves for reader in _readers(move.after)]
+    hiding = [move.after.id for move in altered if move.before is not None and _hides(move.before, move.after)]
+    documents = [move for move in moves if move.after.erased_at is None]
+    try:
+        async with connection.pipeline():
+            if created:
+                await connection.execute(
+                    _INSERT_RECORDS, [_json(as_row(m.after, refs_guarded=m.refs_guarded) for m in created)]
+                )
+            if altered:
+                await connection.execute(
+                    _UPDATE_RECORDS, [_json(as_row(m.after, refs_guarded=m.refs_guarded) for m in altered)]
+                )
+                await connection.execute("DELETE FROM record_reader WHERE record_id = ANY (%s)", [changed_ids])
+            if relinked:
+                await connection.execute("DELETE FROM link WHERE from_id = ANY (%s)", [relinked])
+                await connection.execute("DELETE FROM organisation_link WHERE from_id = ANY (%s)", [relinked])
+                # A changed original language leaves a document behind; its row goes before the new one comes.
+                await connection.execute(
+                    "DELETE FROM document USING unnest(%s::uuid[], %s::text[]) AS kept (id, language)"
+                    " WHERE record_id = kept.id AND document.language <> kept.language",
+                    [relinked, [m.after.body["language"] for m in altered if m.after.id in relinked]],
+                )
+                await connection.execute(
+                    "DELETE FROM search_text USING unnest(%s::uuid[], %s::text[]) AS kept (id, language)"
+                    " WHERE record_id = kept.id AND search_text.language <> kept.language",
+                    [relinked, [m.after.body["language"] for m in altered if m.after.id in relinked]],
+                )
+            if documents:
+                await connection.execute(
+                    _UPSERT_DOCUMENTS,
+                    [
+                        render.RENDER_VERSION,
+                        [m.after.id for m in documents],
+                        [m.after.body["language"] for m in documents],
+                        [render.brief(m.kind, m.after) for m in documents],
+                        [render.full(m.after) for m in documents],
+                    ],
+                )
+                worded = [m for m in documents if m.before is None or m.before.body is not m.after.body]
+                if worded:
+                    await connection.execute(
+                        _UPSERT_WORDS,
+                        [
+                            [m.after.id for m in worded],
+                            [m.after.body["language"] for m in worded],
+                            [folded_words(m.after.body) for m in worded],
+                        ],
+                    )
+            await _insert_columns(connection, _INSERT_LINKS, [row for rows in links for row in rows])
+            await _insert_columns(connection, _INSERT_ORGANISATION_LINKS, [row for rows in partners for row in rows])
+            await _insert_columns(connection, _INSERT_READERS, readers)
+            await connection.execute(_INSERT_REVISIONS, [_json(_revision_row(caller, move) for move in moves)])
+            if hiding:
+                # Whoever refers to a record that fewer may read is parsed again when read.
+                await connection.execute(
+                    "UPDATE record SET refs_guarded = true WHERE NOT refs_guarded"
+                    " AND id IN (SELECT from_id FROM link WHERE to_id = ANY (%s))",
+                    [hiding],
+                )
+            if erased:
+                await _forget(connection, erased)
+            await connection.execute(f"NOTIFY {CHANGES_CHANNEL}")
+    except errors.UniqueViolation as error:
+        if error.diag.constraint_name == "record_external_id":
+            raise Problem("external-id-taken") from None
+        raise
+
+
+async def _insert_columns(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    if rows:
+        await connection.execute(statement, [list(column) for column in zip(*rows, strict=True)])
+
+
+def _links(move: _Move, *, organisations: bool) -> list[tuple[UUID, str, UUID]]:
+    found = targets(move.kind, move.after.body, organisations=organisations)
+    return [(move.after.id, relation, target) for relation, _, target in found]
+
+
+def _readers(state: State) -> Iterable[tuple[UUID, UUID, str, datetime, bool]]:
+    if state.status is Status.PUBLISHED:
+        through_network = state.marking.tlp == "amber"
+        for reader in state.marking.audience:
+            yield reader, state.id, state.kind, state.created_at, through_network
+
+
+def _hides(before: State, after: State) -> bool:
+    return before.status is Status.PUBLISHED and (
+        after.status is not Status.PUBLISHED or narrower(after.marking, before.marking)
+    )
+
+
+async def _forget(connection: Connection, record_ids: list[UUID]) -> None:
+    """Erases content wherever the record machinery keeps it; id, kind and times stay."""
+    for statement in (
+        "DELETE FROM document WHERE record_id = ANY (%s)",
+        "DELETE FROM search_text WHERE record_id = ANY (%s)",
+        "DELETE FROM translation WHERE record_id = ANY (%s)",
+        "DELETE FROM link WHERE from_id = ANY (%s)",
+        "DELETE FROM organisation_link WHERE from_id = ANY (%s)",
+        "UPDATE revision SET body = '{}', envelope = envelope - 'external_id' || '{\"erased\": true}'"
+        " WHERE record_id = ANY (%s)",
+    ):
+        await connection.execute(statement, [record_ids])
+    await forget_answers(connection, record_ids)
+
+
+async def put_translation(connection: Connection, record_id: UUID, language: str, body: Mapping[str, Any]) -> None:
+    """Stores the texts of a record in another language; the same texts again change nothing."""
+    await connection.execute(
+        "INSERT INTO translation (record_id, language, version, body, updated_at) VALUES (%s, %s, 1, %s, now())"
+        " ON CONFLICT (record_id, language) DO UPDATE SET version = translation.version + 1, body = excluded.body,"
+        " updated_at = now() WHERE translation.body <> excluded.body",
+        [record_id, language, orjson.dumps(body).decode()],
+    )
