@@ -1,0 +1,1 @@
+"""The database: one pool of psycopg connections, and the supervisor of the embedded PostgreSQL."""

@@ -1,0 +1,1 @@
+"""What every endpoint shares on the wire: problems, strict input, idempotency, headers, limits."""
