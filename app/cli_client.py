@@ -1,0 +1,351 @@
+"""The member's side of the `minga` command: everything here goes through `app.client` and nothing else of the app.
+
+Exit codes: 0 done · 1 refused by the service, not reached, or some lines of an import refused · 2 used wrongly, or no
+credential. With `--json` exactly one JSON document is written to standard output, and all else to standard error.
+"""
+
+import argparse
+import contextlib
+import getpass
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from app.client import Minga, MingaError, ProblemError, Progress, pull
+
+DONE, REFUSED, MISUSED = 0, 1, 2
+Command = Callable[[argparse.Namespace], int]
+
+
+class UsageError(Exception):
+    """The command line cannot be carried out as it stands."""
+
+
+def config_path() -> Path:
+    """Where the credential lies: `minga/credential.json` below the user's configuration folder (XDG)."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "minga" / "credential.json"
+
+
+def store_credential(url: str, client_id: str, client_secret: str, *, insecure: bool = False) -> Path:
+    """The file in which the credential now lies, readable by its owner alone."""
+    path = config_path()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = path.with_name(".credential.new")
+    beside.unlink(missing_ok=True)
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as out:
+        json.dump({"url": url, "client_id": client_id, "client_secret": client_secret, "insecure": insecure}, out)
+        out.flush()
+        os.fsync(out.fileno())
+    beside.replace(path)
+    return path
+
+
+def connect(given: argparse.Namespace) -> Minga:
+    """A client for the service and credential of: the options, MINGA_URL and friends, the stored credential.
+
+    Errors: UsageError when no service is named, or the stored file lies open to others.
+    """
+    stored: dict[str, Any] = {}
+    path = config_path()
+    if path.exists():
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise UsageError(f"{path} can be read by others; run: chmod 600 {path}")
+        with contextlib.suppress(ValueError):
+            stored = json.loads(path.read_text())
+    url = given.url or os.environ.get("MINGA_URL") or stored.get("url")
+    if not url:
+        raise UsageError("no service is named: run `minga login`, or set MINGA_URL")
+    client_id, secret = os.environ.get("MINGA_CLIENT_ID"), os.environ.get("MINGA_CLIENT_SECRET")
+    if not (client_id and secret):
+        # The stored secret belongs to the stored service; it is not sent to another one.
+        same = url.rstrip("/") == str(stored.get("url", "")).rstrip("/")
+        client_id, secret = (stored.get("client_id"), stored.get("client_secret")) if same else (None, None)
+    try:
+        return Minga(url, client_id=client_id, client_secret=secret, insecure=bool(stored.get("insecure")))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def emit(given: argparse.Namespace, document: Any, text: str) -> None:
+    """Writes the one JSON document, or the text for people."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False) if given.json else text)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """Writes a line for people to standard error."""
+    sys.stderr.write(text + "\n")
+
+
+@contextlib.contextmanager
+def bar(label: str) -> Iterator[Progress]:
+    """A progress bar on standard error while it is a terminal; else nothing is drawn."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    drawn = 0.0
+
+    def draw(done: int, total: int | None) -> None:
+        nonlocal drawn
+        now = time.monotonic()
+        if now - drawn < 0.1 and done != total:
+            return
+        drawn = now
+        if total:
+            filled = min(30, 30 * done // total)
+            sys.stderr.write(f"\r{label} [{'#' * filled}{' ' * (30 - filled)}] {done:,} of {total:,}\x1b[K")
+        else:
+            sys.stderr.write(f"\r{label} {done:,}\x1b[K")
+        sys.stderr.flush()
+
+    try:
+        yield draw
+    finally:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+
+def filters_of(given: argparse.Namespace) -> dict[str, Any]:
+    """The `--filter name=value` options as query parameters; a repeated name means any of."""
+    found: dict[str, list[str]] = {}
+    for pair in given.filter or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError("write a filter as name=value, for example --filter region=AFR")
+        found.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+
+def login(given: argparse.Namespace) -> int:
+    """Checks a credential and stores it."""
+    client_id = given.client_id or os.environ.get("MINGA_CLIENT_ID")
+    url = given.url or os.environ.get("MINGA_URL")
+    if not url or not client_id:
+        raise UsageError("login needs --url and --client-id")
+    secret = os.environ.get("MINGA_CLIENT_SECRET")
+    if not secret:
+        secret = getpass.getpass("client secret: ") if sys.stdin.isatty() else sys.stdin.readline().strip()
+    try:
+        client = Minga(url, client_id=client_id, client_secret=secret, insecure=given.insecure)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    with client as minga:
+        me = minga.me()
+    path = store_credential(url.rstrip("/"), client_id, secret, insecure=given.insecure)
+    emit(given, {"organisation": me["organisation"], "stored": str(path)}, f"{me['organisation']['name']}: {path}")
+    return DONE
+
+
+def me(given: argparse.Namespace) -> int:
+    """Shows who is calling."""
+    with connect(given) as minga:
+        found = minga.me()
+    emit(given, found, f"{found['organisation']['name']}  {' '.join(found.get('scopes', ()))}")
+    return DONE
+
+
+def list_records(given: argparse.Namespace) -> int:
+    """Lists records, newest first."""
+    found = []
+    with connect(given) as minga, bar(given.plural) as progress:
+        wanted = {"limit": min(given.count, 200), **filters_of(given)}
+        for record in minga.records(given.plural, **wanted):
+            found.append(record)
+            progress(len(found), None)
+            if len(found) >= given.count:
+                break
+    shown = (f"{one['id']}  {one['tlp']:<12}  {one['status']:<9}  {one['title']}" for one in found)
+    emit(given, {"items": found}, "\n".join(shown))
+    return DONE
+
+
+def show(given: argparse.Namespace) -> int:
+    """Shows one record."""
+    with connect(given) as minga:
+        record = minga.get(given.plural, given.id, lang=given.lang)
+    emit(given, record, json.dumps(record, ensure_ascii=False, indent=2))
+    return DONE
+
+
+def push(given: argparse.Namespace) -> int:
+    """Stores one record: replaces it when the body names its id, or your external id is known; else makes it."""
+    raw = sys.stdin.buffer.read() if given.file == "-" else Path(given.file).read_bytes()
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        raise UsageError("the file holds no JSON") from None
+    if not isinstance(body, dict):
+        raise UsageError("the file holds no JSON object; several records go by `minga import`")
+    with connect(given) as minga:
+        if "id" in body:
+            version = body.get("version") or minga.get(given.plural, body["id"])["version"]
+            record = minga.replace(given.plural, body["id"], body, version=version)
+        elif given.external_id:
+            record = minga.put_by_external_id(given.plural, given.external_id, body, version=given.version)
+        else:
+            # The same file pushed again after a lost answer is answered with the record it made the first time.
+            key = f"push-{hashlib.sha256(given.plural.encode() + raw).hexdigest()}"
+            record = minga.create(given.plural, body, key=key)
+    emit(given, record, f"{record['id']}  version {record['version']}  {record['status']}")
+    return DONE
+
+
+def pull_folder(given: argparse.Namespace) -> int:
+    """Brings a folder in step: one NDJSON file for each kind. Safe to interrupt and to repeat."""
+    filters = filters_of(given)
+    if given.kinds:
+        filters["kinds"] = given.kinds
+    with connect(given) as minga, bar("changes") as progress:
+        report = pull(minga, Path(given.folder), progress=progress, **filters)
+    document = {
+        "written": report.written,
+        "removed": report.removed,
+        "fresh": report.fresh,
+        "records": report.kinds,
+    }
+    afresh = ", from a fresh start" if report.fresh else ""
+    emit(given, document, f"{report.written} written, {report.removed} removed{afresh}")
+    return DONE
+
+
+def watch(given: argparse.Namespace) -> int:
+    """Writes a line of JSON for each change as it comes; with --json one document when it ends."""
+    filters = filters_of(given) | ({"kinds": given.kinds} if given.kinds else {})
+    if given.json and not (given.count or given.seconds):
+        raise UsageError("watch --json ends with its one document: say --count or --seconds")
+    seen: list[dict[str, Any]] = []
+    place = given.after
+    ends_at = time.monotonic() + given.seconds if given.seconds else float("inf")
+    with connect(given) as minga, contextlib.suppress(KeyboardInterrupt):
+        if place is None and not given.all:
+            for page in minga.changes(**filters):
+                place = page.next
+        while time.monotonic() < ends_at and (not given.count or len(seen) < given.count):
+            wait = int(min(30, max(1, ends_at - time.monotonic())))
+            page = next(iter(minga.changes(place, wait_seconds=wait, **({} if place else filters))))
+            place = page.next
+            for item in page.items:
+                change = {"type": item.type, "kind": item.kind, "id": item.id, "version": item.version, "at": item.at}
+                seen.append(change)
+                if not given.json:
+                    emit(given, change, json.dumps(change))
+    if given.json:
+        emit(given, {"items": seen, "next": place}, "")
+    return DONE
+
+
+def export(given: argparse.Namespace) -> int:
+    """Writes every record of a kind that you may read to a file, or to standard output."""
+    with connect(given) as minga, bar(given.plural) as progress:
+        filters = filters_of(given)
+        if given.out is None:
+            if given.json:
+                raise UsageError("export --json describes the file: say --out")
+            minga.export(given.plural, sys.stdout.buffer, format=given.format, progress=progress, **filters)
+            return DONE
+        path = Path(given.out)
+        beside = path.with_name(f".{path.name}.part")
+        with beside.open("wb") as out:
+            report = minga.export(given.plural, out, format=given.format, progress=progress, **filters)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(path)
+    document = {"path": str(path), "rows": report.rows, "size_bytes": report.size_bytes, "feed": report.feed}
+    emit(given, document, f"{report.rows} rows in {path}")
+    return DONE
+
+
+def import_file(given: argparse.Namespace) -> int:
+    """Sends a file of records; says for each refused line what was wrong."""
+    path = Path(given.file)
+    if not path.is_file():
+        raise UsageError("there is no such file")
+    with connect(given) as minga, bar("import") as progress:
+        report = minga.import_records(
+            path,
+            kind=given.kind,
+            format=given.format,
+            dry_run=given.dry_run,
+            atomic=given.atomic,
+            progress=progress,
+        )
+    for problem in report.problems:
+        say(f"line {problem.get('line')}: {problem.get('pointer') or ''} {problem.get('code')}".rstrip())
+    text = f"{report.created} created, {report.updated} updated, {report.unchanged} unchanged, {report.failed} refused"
+    emit(given, dict(report.document), text)
+    return DONE if report.status == "done" and not report.failed else REFUSED
+
+
+def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the member's commands. Each sets `run`; call it through `carry_out`."""
+
+    def command(name: str, run: Command, *, filters: bool = False) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        added.set_defaults(run=run)
+        added.add_argument("--url", help="address of the service (else MINGA_URL, else the stored one)")
+        added.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        if filters:
+            added.add_argument("--filter", action="append", metavar="NAME=VALUE", help="may be repeated")
+        return added
+
+    added = command("login", login)
+    added.add_argument("--client-id", help="else MINGA_CLIENT_ID")
+    added.add_argument("--insecure", action="store_true", help="allow plain http on a line you trust")
+    command("me", me)
+    added = command("list", list_records, filters=True)
+    added.add_argument("plural", help="cases, issues, events …")
+    added.add_argument("--count", type=int, default=20, help="at most so many (20)")
+    added = command("show", show)
+    added.add_argument("plural")
+    added.add_argument("id")
+    added.add_argument("--lang", help="language of the texts")
+    added = command("push", push)
+    added.add_argument("plural")
+    added.add_argument("file", help="a JSON object; - for standard input")
+    added.add_argument("--external-id", help="your own name for the record")
+    added.add_argument("--version", type=int, help="the version you read, to replace a record by external id")
+    added = command("pull", pull_folder, filters=True)
+    added.add_argument("folder")
+    added.add_argument("--kinds", action="append", help="only this kind; may be repeated")
+    added = command("watch", watch, filters=True)
+    added.add_argument("--kinds", action="append", help="only this kind; may be repeated")
+    added.add_argument("--after", help="go on from this `next`")
+    added.add_argument("--all", action="store_true", help="begin with everything that is there")
+    added.add_argument("--count", type=int, help="end after so many changes")
+    added.add_argument("--seconds", type=float, help="end after so many seconds")
+    added = command("export", export, filters=True)
+    added.add_argument("plural")
+    added.add_argument("--format", choices=("ndjson", "csv"), default="ndjson")
+    added.add_argument("--out", help="file to write; standard output without it")
+    added = command("import", import_file)
+    added.add_argument("file", help="NDJSON or CSV")
+    added.add_argument("--kind", help="kind of lines that do not name theirs")
+    added.add_argument("--format", choices=("ndjson", "csv"), help="else by the name of the file")
+    added.add_argument("--dry-run", action="store_true", help="say what would change, store nothing")
+    added.add_argument("--atomic", action="store_true", help="all lines or none")
+
+
+def carry_out(given: argparse.Namespace) -> int:
+    """The exit code after running a command of `register`; errors become one line, or one JSON document."""
+    try:
+        code: int = given.run(given)
+        return code
+    except UsageError as error:
+        code = MISUSED
+        document: dict[str, Any] = {"code": "usage", "detail": str(error)}
+    except ProblemError as error:
+        code, document = REFUSED, {**error.problem, "status": error.status, "code": error.code, "detail": str(error)}
+    except (MingaError, OSError) as error:
+        code, document = REFUSED, {"code": type(error).__name__, "detail": str(error)}
+    say(f"minga: {document['detail']}")
+    if given.json:
+        emit(given, {"error": document}, "")
+    return code
