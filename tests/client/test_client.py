@@ -23,7 +23,11 @@ from app.client import (
 )
 from tests.client.fake import BASE, Fake, breaks, refuses
 
-SURFACE = ["AsyncMinga", "Change", "ChangePage", "ConflictError", "ExportReport", "ImportReport", "Minga", "MingaError", "MirrorReport", "NotAuthorisedError", "NotFoundError", "ProblemError", "Progress", "RateLimitedError", "Record", "ResyncRequiredError", "TransportError", "WebhookError", "pull", "verify_webhook"]
+SURFACE = [
+    *("AsyncMinga", "Change", "ChangePage", "ConflictError", "ExportReport", "ImportReport", "Minga", "MingaError"),
+    *("MirrorReport", "NotAuthorisedError", "NotFoundError", "ProblemError", "Progress", "RateLimitedError", "Record"),
+    *("ResyncRequiredError", "TransportError", "WebhookError", "pull", "verify_webhook"),
+]
 
 
 @pytest.fixture
