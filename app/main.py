@@ -13,11 +13,13 @@ from app.db import migrate
 from app.db.pool import Database
 from app.discovery import vocabularies
 from app.http import discovery, docs, handlers, health
+from app.http.dispatch import add_routes, use_index
 from app.http.gate import Gate
 from app.http.metrics import Metrics
 from app.http.openapi import name_scopes
 from app.http.rate import RateHeaders, RateLimiter
 from app.http.transact import clean_regularly
+from app.identity import oauth, tokens, well_known
 from app.identity.state import IdentityState
 from app.kinds import KINDS
 from app.records.router import record_router
@@ -67,6 +69,8 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
         async with AsyncExitStack() as stack:
             database = await stack.enter_async_context(Database(database_url, size=settings.pool_size))
             app.state.database = database
+            async with database.transaction() as connection:
+                await tokens.ensure_key(connection, secret)
             app.state.identity = IdentityState(database, secret, app.state.public_url)
             cleaner = asyncio.create_task(clean_regularly(database))
             try:
@@ -108,12 +112,15 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
 
     state.kinds = {kind.name: kind for kind in KINDS}
     for kind in KINDS:
-        app.include_router(record_router(kind))
-    app.include_router(vocabularies.router)
-    app.include_router(discovery.router)
-    app.include_router(docs.router)
-    app.include_router(health.router)
+        add_routes(app, record_router(kind))
+    add_routes(app, oauth.router)
+    add_routes(app, well_known.router)
+    add_routes(app, vocabularies.router)
+    add_routes(app, discovery.router)
+    add_routes(app, docs.router)
+    add_routes(app, health.router)
 
+    use_index(app)
     add_middleware(app, settings)
     return app
 
