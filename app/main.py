@@ -19,7 +19,7 @@ from app.http.metrics import Metrics
 from app.http.openapi import name_scopes
 from app.http.rate import RateHeaders, RateLimiter
 from app.http.transact import clean_regularly
-from app.identity import oauth, tokens, well_known
+from app.identity import oauth, well_known
 from app.identity.state import IdentityState
 from app.kinds import KINDS
 from app.records.router import record_router
@@ -69,8 +69,6 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
         async with AsyncExitStack() as stack:
             database = await stack.enter_async_context(Database(database_url, size=settings.pool_size))
             app.state.database = database
-            async with database.transaction() as connection:
-                await tokens.ensure_key(connection, secret)
             app.state.identity = IdentityState(database, secret, app.state.public_url)
             cleaner = asyncio.create_task(clean_regularly(database))
             try:
