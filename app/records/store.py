@@ -193,11 +193,11 @@ _RECORD_FIELDS = (
 
 _INSERT_RECORDS = f"""
 INSERT INTO record (id, {_RECORD_FIELDS})
-SELECT id, {_RECORD_FIELDS} FROM jsonb_populate_recordset(NULL::record, %s)
+SELECT id, {_RECORD_FIELDS} FROM jsonb_populate_recordset(NULL::public.record, %s)
 """
 _UPDATE_RECORDS = f"""
 UPDATE record SET ({_RECORD_FIELDS}) = ({", ".join("new." + name.strip() for name in _RECORD_FIELDS.split(","))})
-FROM jsonb_populate_recordset(NULL::record, %s) AS new WHERE record.id = new.id
+FROM jsonb_populate_recordset(NULL::public.record, %s) AS new WHERE record.id = new.id
 """
 _INSERT_REVISIONS = """
 INSERT INTO revision (record_id, kind, version, action, organisation_id, actor_organisation_id, actor_credential_id,
