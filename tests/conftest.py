@@ -102,10 +102,13 @@ async def app(settings: Settings, database_url: str) -> AsyncIterator[FastAPI]:
 @asynccontextmanager
 async def running_app(settings: Settings, database_url: str) -> AsyncIterator[FastAPI]:
     """An application with its lifespan entered; for tests that need two at once."""
+    from app.identity import tokens
     from app.main import create_app
 
     application = create_app(settings, database_url=database_url, secret=SECRET, public_url=PUBLIC_URL)
     async with application.router.lifespan_context(application):
+        async with application.state.database.transaction() as connection:
+            await tokens.ensure_key(connection, SECRET)
         yield application
 
 

@@ -1,0 +1,1 @@
+"""The `minga` command: the service, the operator's acts, the gate and the tests."""
