@@ -1,6 +1,6 @@
 """Whether what is stored is sound, and bringing stored documents up to date when the rendering has changed."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable
 from uuid import UUID
 
 from app.db.pool import Connection, Database
@@ -28,12 +28,13 @@ async def _batches(connection: Connection, where: str = "true") -> AsyncIterator
         after = found[-1].id
 
 
-async def examine(connection: Connection, kinds: Mapping[str, Kind]) -> AsyncIterator[dict[str, str]]:
+async def examine(connection: Connection, kinds: Iterable[Kind]) -> AsyncIterator[dict[str, str]]:
     """What is wrong with stored records: `{"record", "kind", "detail"}`, ids and codes only, never content.
 
     Each body is validated against today's schema, each document compared with a fresh rendering, each set of links
     with the body's references, and the newest revision with the record.
     """
+    named = {kind.name: kind for kind in kinds}
     async for batch in _batches(connection):
         ids = [state.id for state in batch]
         cursor = await connection.execute(
@@ -49,10 +50,10 @@ async def examine(connection: Connection, kinds: Mapping[str, Kind]) -> AsyncIte
         cursor = await connection.execute(
             "SELECT record_id, max(version) FROM revision WHERE record_id = ANY (%s) GROUP BY record_id", [ids]
         )
-        newest = dict(await cursor.fetchall())
+        newest: dict[UUID, int] = dict(await cursor.fetchall())
         for state in batch:
             for detail in _faults(
-                state, kinds.get(state.kind), documents.get(state.id), links.get(state.id, set()), newest.get(state.id)
+                state, named.get(state.kind), documents.get(state.id), links.get(state.id, set()), newest.get(state.id)
             ):
                 yield {"record": str(state.id), "kind": state.kind, "detail": detail}
 
@@ -84,11 +85,12 @@ def _faults(
     return found
 
 
-async def render_stale(database: Database, kinds: Mapping[str, Kind]) -> int:
+async def render_stale(database: Database, kinds: Iterable[Kind]) -> int:
     """Renders again, in short transactions, what an older rendering made; the number of records. No revisions.
 
     A process that still runs the older release may write older documents meanwhile; the next start renders those.
     """
+    named = {kind.name: kind for kind in kinds}
     rendered = 0
     while True:
         async with database.transaction() as connection:
@@ -105,7 +107,7 @@ async def render_stale(database: Database, kinds: Mapping[str, Kind]) -> int:
                     "UPDATE document SET brief = %s, full_view = %s, render_version = %s"
                     " WHERE record_id = %s AND language = %s",
                     [
-                        render.brief(kinds[state.kind], state),
+                        render.brief(named[state.kind], state),
                         render.full(state),
                         render.RENDER_VERSION,
                         state.id,

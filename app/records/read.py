@@ -236,3 +236,10 @@ async def backlinks(
         binary=True,
     )
     return [(row[0], Row(*row[1:])) for row in await cursor.fetchall()]
+
+
+async def kind_and_owner(connection: Connection, record_id: UUID) -> tuple[str, UUID] | None:
+    """The kind and owner of a record whoever may see it, for the operator's command line; None when there is none."""
+    cursor = await connection.execute("SELECT kind, organisation_id FROM record WHERE id = %s", [record_id])
+    row = await cursor.fetchone()
+    return None if row is None else (row[0], row[1])

@@ -13,7 +13,7 @@ from app.records.kind import Kind
 from app.records.state import State, instant
 
 RENDER_VERSION = 1
-"""Raised when the rendering changes: stored documents of an older one are rendered again by `minga doctor --repair`."""
+"""Raised when the rendering changes: stored documents of an older one are rendered again at the next start."""
 
 BRIEF = ("title", "language", "summary", "countries", "regions", "topics", "licence")
 """Body fields of the brief view: the shared ones."""

@@ -145,24 +145,30 @@ async def _present(
     row = await cursor.fetchone()
     assert row is not None
     found: dict[Any, tuple[State, bool, bool]] = {}
-    if by_id or by_external:
+    select = f"SELECT {COLUMNS}, {visible_to(caller, own='true')}, {tombstone_visible_to(caller)} FROM record WHERE "
+    lock = " ORDER BY id FOR NO KEY UPDATE"
+    rows: list[tuple[Any, ...]] = []
+    if by_id:
         cursor = await connection.execute(
-            f"SELECT {COLUMNS}, {visible_to(caller, own='true')}, {tombstone_visible_to(caller)} FROM record"
-            " WHERE id = ANY (%(ids)s) OR (organisation_id = %(me)s AND (kind, external_id) IN"
-            " (SELECT * FROM unnest(%(kinds)s::text[], %(external_ids)s::text[])))"
-            " ORDER BY id FOR NO KEY UPDATE",
+            f"{select} id = ANY (%(ids)s) {lock}", {**parameters(caller), "ids": sorted(by_id)}
+        )
+        rows += await cursor.fetchall()
+    if by_external:
+        cursor = await connection.execute(
+            f"{select} organisation_id = %(me)s AND (kind, external_id) IN"
+            f" (SELECT * FROM unnest(%(kinds)s::text[], %(external_ids)s::text[])) {lock}",
             {
                 **parameters(caller),
-                "ids": by_id,
                 "kinds": [kind for kind, _ in by_external],
                 "external_ids": [external_id for _, external_id in by_external],
             },
         )
-        for *columns, visible, tombstone in await cursor.fetchall():
-            state = from_row(tuple(columns))
-            found[state.id] = (state, visible, tombstone)
-            if state.organisation_id == caller.organisation_id and state.external_id is not None:
-                found[state.kind, state.external_id] = (state, visible, tombstone)
+        rows += await cursor.fetchall()
+    for *columns, visible, tombstone in rows:
+        state = from_row(tuple(columns))
+        found[state.id] = (state, visible, tombstone)
+        if state.organisation_id == caller.organisation_id and state.external_id is not None:
+            found[state.kind, state.external_id] = (state, visible, tombstone)
     return row[0], row[1], found
 
 
