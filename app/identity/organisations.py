@@ -214,6 +214,13 @@ async def raise_epoch(connection: Connection, organisation_id: UUID) -> None:
     )
 
 
+async def raise_epoch_of(connection: Connection, organisation_id: UUID) -> None:
+    """Makes cursors of this one organisation void."""
+    await connection.execute(
+        "UPDATE organisation SET access_epoch = access_epoch + 1 WHERE id = %(id)s", {"id": organisation_id}
+    )
+
+
 async def set_status(
     connection: Connection, organisation_id: UUID, status: str, allowed_from: Sequence[str]
 ) -> Organisation:

@@ -166,13 +166,19 @@ class IdentityState:
             task.exception()
 
     async def keys(self) -> KeyRing:
-        """The signing keys in use, at most `LIVE_SECONDS` old. Errors: 503 `unavailable`."""
+        """The signing keys in use, at most `LIVE_SECONDS` old; the first one is made here. Errors: 503."""
         read_at = time.monotonic()
         if read_at - self._ring_read_at > LIVE_SECONDS:
-            known = self._ring.published
-            ring = await self._reached(lambda connection: tokens.load_keys(connection, self._secret, known))
-            self._ring, self._ring_read_at = ring, read_at
+            self._ring, self._ring_read_at = await self._reached(self._load_keys), read_at
         return self._ring
+
+    async def _load_keys(self, connection: Connection) -> KeyRing:
+        ring = await tokens.load_keys(connection, self._secret, self._ring.published)
+        if not ring.published:
+            async with connection.transaction():
+                await tokens.ensure_key(connection, self._secret)
+            ring = await tokens.load_keys(connection, self._secret, {})
+        return ring
 
     async def names(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, str]:
         """The name of each organisation, at most `NAMES_SECONDS` old; unknown ids are left out."""
