@@ -20,7 +20,7 @@ from app.http.openapi import (
 )
 from app.http.problem import Problem
 from app.http.query import boolean, listed, query_parameters, read_query, text
-from app.http.responses import bytes_response
+from app.http.responses import bytes_response, empty_response
 from app.http.transact import transact
 from app.identity import audit
 from app.identity.access import PublicReader, member
@@ -78,7 +78,10 @@ def described(parameters: list[dict[str, Any]], *extras: dict[str, Any]) -> dict
 async def change_one(
     request: Request, caller: Caller, kind: Kind, change: Change, *, audited: str | None = None
 ) -> Response:
-    """Carries out one change of an existing record and answers with the record as it is then."""
+    """Carries out one change of an existing record and answers with the record as it is then.
+
+    A steward acting on the record of another gets the new version only: what it holds may no longer be theirs to read.
+    """
 
     async def work(connection: Connection) -> Response:
         (written,) = await store.write(connection, caller, [change])
@@ -91,6 +94,8 @@ async def change_one(
                 organisation_id=written.state.organisation_id,
                 details={"record": str(written.state.id), "kind": kind.name},
             )
+        if written.state.organisation_id != caller.organisation_id:
+            return empty_response(204, {"ETag": etag.of_version(written.state.version)})
         return await show.written(request, connection, caller, kind, written.state)
 
     idempotent = request.method == "POST"
@@ -314,7 +319,12 @@ def record_router(kind: Kind) -> APIRouter:
             operation_id=f"{action}{kind.operation}",
             summary=summary,
             responses=responses(
-                one_ok, "precondition-required", "stale-version", "quarantined", "not-permitted", *WRITE_CODES
+                {204: None} if scope == "steward" else one_ok,
+                "precondition-required",
+                "stale-version",
+                "quarantined",
+                "not-permitted",
+                *WRITE_CODES,
             ),
             openapi_extra=described([IF_MATCH, IDEMPOTENCY_KEY, PREFER], secured(scope)),
         )

@@ -181,7 +181,9 @@ def _addressed(caller: Caller, change: Change, found: Mapping[Any, tuple[State, 
     if entry is None or entry[0].kind != change.kind.name:
         raise Problem("not-found")
     state, visible, tombstone = entry
-    if not visible:
+    # A quarantined record is a draft, which a steward does not read; ending the quarantine shows none of it.
+    released = change.action is Action.RELEASE and caller.is_steward and state.quarantined_at is not None
+    if not visible and not released:
         raise Problem("withdrawn" if tombstone else "not-found")
     if change.action in STEWARD_ACTIONS:
         if not caller.is_steward:
