@@ -1,12 +1,12 @@
-"""Alembic's entry: runs the migrations on the connection that `app.db.migrate` holds the lock with."""
+"""Alembic's entry: runs the migrations on the connection that `app.db.schema` holds the lock with."""
 
 from alembic import context
 
-from app.db.migrate import comparison, metadata
+from app.db.schema import comparison, metadata
 
 connection = context.config.attributes.get("connection")
 if connection is None:
-    raise SystemExit("Migrations run through app.db.migrate: `./minga serve` at start, `./minga check` for drift.")
+    raise SystemExit("Migrations run through app.db.schema: `./minga serve` at start, `./minga check` for drift.")
 
 context.configure(
     connection=connection,

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.cli.outcome import DONE, FAILED, show
 from app.cli.place import Place, in_transaction, read_settings, working_place
-from app.db import migrate
+from app.db import migrate, schema
 from app.db.pool import Connection
 from app.identity import tokens
 from app.kinds import KINDS
@@ -33,7 +33,7 @@ def run(arguments: Namespace, _: list[str]) -> int:
     """0 when nothing is wrong, 1 with the findings otherwise. Errors: CommandFailed."""
     with working_place(read_settings(data_dir=arguments.data_dir), migrated=False) as place:
         findings = asyncio.run(in_transaction(place, lambda connection: _examine(connection, place)))
-        findings += [{"check": "tables", "detail": repr(found)} for found in migrate.drift(place.database_url)]
+        findings += [{"check": "tables", "detail": repr(found)} for found in schema.drift(place.database_url)]
     if arguments.json:
         show({"ok": not findings, "findings": findings}, json=True)
     else:

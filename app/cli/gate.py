@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from app.cli.outcome import DONE, FAILED, CommandFailed, say
-from app.db import migrate
+from app.db import schema
 from app.db.embedded import EmbeddedPostgres
 from app.db.migrate import ROOT
 from app.http.openapi import build_document
@@ -49,8 +49,8 @@ def schema_differences() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "check"
         with EmbeddedPostgres(home, settings={"fsync": "off"}, disposable=True) as server:
-            migrate.migrate(server.url)
-            return [repr(difference) for difference in migrate.drift(server.url)]
+            schema.upgrade(server.url)
+            return [repr(difference) for difference in schema.drift(server.url)]
 
 
 def check(_: Namespace, __: list[str]) -> int:

@@ -1,112 +1,47 @@
-"""Migrations: numbered alembic files below `migrations/versions`, run by one process at a time.
+"""Migrations: numbered files below `migrations/versions`, run at start by one process at a time.
 
-`migrate` waits for its turn on an advisory lock, so any number of processes may start at once. Inside, no statement
-waits longer than 5 s for a table: a service that still runs is more important than an upgrade that cannot begin.
+alembic is loaded only where there is something to do: it takes longer to load than all the rest of a second start.
 """
 
-import importlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, create_engine, text
-from sqlalchemy.dialects.postgresql.base import ischema_names
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import NullPool
-from sqlalchemy.types import UserDefinedType
-from sqlmodel import SQLModel
+import psycopg
 
 from app.db.pool import driver_url
 
 ROOT = Path(__file__).resolve().parents[2]
 MIGRATIONS = ROOT / "migrations"
-LOCK_KEY = 0x6D696E6761  # "minga"
-TURN_SECONDS = 300
-LOCK_TIMEOUT_SECONDS = 5
-FOREIGN_PREFIXES = ("alembic_version", "procrastinate_")
 
 
 class MigrationError(Exception):
     """The database could not be migrated; the text is for the operator."""
 
 
-def migrate(url: str, target: str = "head") -> None:
-    """Bring the database to `target`. Errors: MigrationError."""
-    _alone(url, lambda config: command.upgrade(config, target))
-
-
-def downgrade(url: str, target: str) -> None:
-    """Take the database back to `target` (`base` empties it). Errors: MigrationError."""
-    _alone(url, lambda config: command.downgrade(config, target))
-
-
-def revisions() -> list[str]:
-    """The ids of all migrations, oldest first."""
-    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+def files() -> list[Path]:
+    """The migrations, oldest first; a file is named like `0007_what_it_does.py`, and its number is its id."""
+    return sorted((MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def head() -> str | None:
     """The id of the newest migration; None where there is none yet."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
+    return files()[-1].name.partition("_")[0] if files() else None
 
 
-def drift(url: str) -> list[Any]:
-    """What differs between the migrated database and the declared tables, as alembic's operations; empty is right."""
-    declared = metadata()
-    with _connect(url) as connection:
-        # Column types of ours that SQLAlchemy does not know when it reads a database back.
-        for column in (column for table in declared.tables.values() for column in table.columns):
-            if isinstance(column.type, UserDefinedType):
-                ischema_names.setdefault(column.type.get_col_spec(), type(column.type))
-        return list(compare_metadata(MigrationContext.configure(connection, opts=comparison()), declared))
+def migrate(url: str) -> None:
+    """Bring the database to the newest migration. Errors: MigrationError."""
+    if _current(url) == head():
+        return
+    from app.db.schema import upgrade
+
+    upgrade(url)
 
 
-def metadata() -> MetaData:
-    """The declared tables of every room that has a `tables.py`."""
-    for file in sorted((ROOT / "app").glob("*/tables.py")):
-        importlib.import_module(f"app.{file.parent.name}.tables")
-    return SQLModel.metadata
-
-
-def comparison() -> dict[str, Any]:
-    """Options with which alembic compares tables; those of libraries are their own affair."""
-
-    def ours(item: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
-        table = getattr(item, "table", None)
-        return not (name if kind == "table" or table is None else table.name or "").startswith(FOREIGN_PREFIXES)  # type: ignore[union-attr]
-
-    return {"compare_type": True, "compare_server_default": False, "include_object": ours}
-
-
-def _alone(url: str, work: Callable[[Config], None]) -> None:
+def _current(url: str) -> str | None:
     try:
-        with _connect(url) as connection:
-            connection.execute(text(f"SET lock_timeout = '{TURN_SECONDS}s'"))
-            connection.execute(text(f"SELECT pg_advisory_lock({LOCK_KEY})"))
-            connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'"))
-            connection.commit()
-            try:
-                work(_config(connection))
-            finally:
-                connection.rollback()
-                connection.execute(text(f"SELECT pg_advisory_unlock({LOCK_KEY})"))
-                connection.commit()
-    except OperationalError as error:
-        raise MigrationError(f"the database could not be migrated: {error.orig}") from error
-
-
-def _connect(url: str) -> Connection:
-    address = "postgresql+psycopg://" + driver_url(url).partition("://")[2]
-    return create_engine(address, poolclass=NullPool, connect_args={"options": "-c timezone=UTC"}).connect()
-
-
-def _config(connection: Connection | None = None) -> Config:
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
+        with psycopg.connect(driver_url(url), autocommit=True, connect_timeout=10) as connection:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except psycopg.errors.UndefinedTable:
+        return None
+    except (psycopg.Error, ValueError) as error:
+        raise MigrationError(f"the database does not answer: {error}") from error
+    return None if row is None else str(row[0])

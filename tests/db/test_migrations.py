@@ -7,19 +7,19 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.db import migrate as migrations
+from app.db import migrate, schema
 from app.db.embedded import EmbeddedPostgres
 
-FILES = sorted(path for path in (migrations.MIGRATIONS / "versions").glob("*.py"))
+FILES = migrate.files()
 
 
 def test_files_are_numbered_without_a_gap_and_chained() -> None:
-    numbers = [re.fullmatch(r"(\d{4})_[a-z0-9_]+", file.stem) for file in FILES]
-    assert all(numbers), "a migration file is named like 0007_what_it_does.py"
-    assert [int(number[1]) for number in numbers if number] == list(range(1, len(FILES) + 1))
-    assert migrations.revisions() == [file.stem[:4] for file in FILES] or migrations.revisions() == [
-        file.stem for file in FILES
-    ]
+    names = [path.stem for path in (migrate.MIGRATIONS / "versions").glob("*.py")]
+    assert all(re.fullmatch(r"\d{4}_[a-z0-9_]+", name) for name in names), "named like 0007_what_it_does.py"
+    numbers = [f"{number:04}" for number in range(1, len(FILES) + 1)]
+    assert [file.name[:4] for file in FILES] == numbers
+    assert schema.revisions() == numbers
+    assert migrate.head() == numbers[-1]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -28,24 +28,36 @@ def test_no_migration_needs_an_extension(file: Path) -> None:
 
 
 def test_a_migrated_database_equals_the_declared_tables(database_url: str) -> None:
-    assert migrations.drift(database_url) == []
+    assert schema.drift(database_url) == []
 
 
 def test_up_down_up_leaves_nothing_behind(empty_database_url: str) -> None:
-    migrations.migrate(empty_database_url)
+    schema.upgrade(empty_database_url)
     before = objects(empty_database_url)
-    migrations.downgrade(empty_database_url, "base")
+    schema.downgrade(empty_database_url, "base")
     assert objects(empty_database_url) == {"alembic_version"}
-    migrations.migrate(empty_database_url)
+    schema.upgrade(empty_database_url)
     assert objects(empty_database_url) == before
 
 
-def test_two_processes_may_migrate_at_once(empty_database_url: str) -> None:
+async def test_each_step_down_and_up_works_on_a_filled_database(database_url: str) -> None:
+    from app.db.pool import Database
+    from app.kinds import founding
+
+    async with Database(database_url, size=2) as database:
+        assert await founding.load(database) > 20
+    for below in ["base", *[file.name[:4] for file in FILES[:-1]]][::-1]:
+        schema.downgrade(database_url, below)
+        schema.upgrade(database_url)
+        assert schema.drift(database_url) == []
+
+
+def test_several_processes_may_migrate_at_once(empty_database_url: str) -> None:
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            migrations.migrate(empty_database_url)
+            migrate.migrate(empty_database_url)
         except BaseException as error:
             failures.append(error)
 
@@ -55,12 +67,21 @@ def test_two_processes_may_migrate_at_once(empty_database_url: str) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert migrations.drift(empty_database_url) == []
+    assert schema.drift(empty_database_url) == []
+
+
+def test_a_migration_does_not_wait_long_for_a_table_in_use(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "LOCK_TIMEOUT_SECONDS", 1)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SELECT count(*) FROM organisation")
+        with pytest.raises(migrate.MigrationError, match="lock timeout"):
+            schema.downgrade(database_url, "base")
+    assert schema.drift(database_url) == []
 
 
 def test_an_unreachable_database_is_a_clear_error(postgres: EmbeddedPostgres) -> None:
-    with pytest.raises(migrations.MigrationError, match="could not be migrated"):
-        migrations.migrate(postgres.url.replace("/minga?", "/nowhere?"))
+    with pytest.raises(migrate.MigrationError, match="does not answer"):
+        migrate.migrate(postgres.url.replace("/minga?", "/nowhere?"))
 
 
 def objects(url: str) -> set[str]:
