@@ -19,7 +19,15 @@ from app.http.metrics import Metrics
 from app.http.openapi import name_scopes
 from app.http.rate import RateHeaders, RateLimiter
 from app.http.transact import clean_regularly
-from app.identity import oauth, well_known
+from app.identity import (
+    credential_routes,
+    me,
+    network_routes,
+    oauth,
+    organisation_routes,
+    steward_routes,
+    well_known,
+)
 from app.identity.state import IdentityState
 from app.kinds import KINDS
 from app.records.router import record_router
@@ -113,6 +121,11 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
         add_routes(app, record_router(kind))
     add_routes(app, oauth.router)
     add_routes(app, well_known.router)
+    add_routes(app, me.router)
+    add_routes(app, credential_routes.router)
+    add_routes(app, organisation_routes.router)
+    add_routes(app, steward_routes.router)
+    add_routes(app, network_routes.router)
     add_routes(app, vocabularies.router)
     add_routes(app, discovery.router)
     add_routes(app, docs.router)
