@@ -5,11 +5,10 @@ from hashlib import sha256
 from html import escape
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
-from app.http import limits
+from app.http import etag, limits
 from app.http.openapi import IF_NONE_MATCH, answer, build_document, public, responses
 from app.http.problem import CODES, Problem
 from app.http.query import read_query
@@ -43,11 +42,6 @@ def document(app: FastAPI) -> dict[str, Any]:
         app.state.document = build_document(app)
     found: dict[str, Any] = app.state.document
     return found
-
-
-def document_bytes(app: FastAPI) -> bytes:
-    """The document as it is served and committed: indented JSON, a line feed at the end."""
-    return orjson.dumps(document(app), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def _links(app: FastAPI, public_url: str) -> dict[str, str]:
@@ -118,8 +112,7 @@ async def get_openapi(request: Request) -> Response:
         state.document_bytes = json_bytes(document(request.app))
         state.document_etag = f'"{sha256(state.document_bytes).hexdigest()[:32]}"'
     headers = {**SHORT, "ETag": state.document_etag}
-    named = request.headers.get("if-none-match", "")
-    if any(part.strip().removeprefix("W/") in ("*", state.document_etag) for part in named.split(",")):
+    if etag.matches(request, state.document_etag):
         return empty_response(304, headers)
     return bytes_response(state.document_bytes, 200, headers)
 
@@ -174,8 +167,7 @@ async def get_security_txt(request: Request) -> Response:
     "/problems/{code}",
     operation_id="getProblem",
     responses=responses({200: answer({"type": "object"}, "What the code means.")}, "not-found"),
-    openapi_extra=public()
-    | {"parameters": [{"name": "code", "in": "path", "required": True, "schema": {"type": "string"}}]},
+    openapi_extra=public(),
 )
 async def get_problem(request: Request) -> Response:
     """What a problem code means. HTML for whoever asks for it, else JSON."""

@@ -22,6 +22,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _READ_HERE = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"x-request-id"},
 )
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ANY_HOST = frozenset({"/healthz", "/readyz"})
 _HOSTS_REMEMBERED = 256
 
@@ -74,8 +75,10 @@ class Gate:
         problem = limits.check_target(path, scope.get("raw_path") or b"", scope["query_string"])
         if size > limits.MAX_HEADER_BYTES:
             problem = Problem("headers-too-large", detail=f"Headers have at most {limits.MAX_HEADER_BYTES} bytes.")
-        elif hosts != 1 or lengths > 1 or (host not in self.hosts_seen and not self._host_allowed(host or b"", path)):
+        elif hosts != 1 or (host not in self.hosts_seen and not self._host_allowed(host or b"", path)):
             problem = Problem("bad-request", detail="The Host header does not name this service.")
+        elif lengths > 1:
+            problem = limits.unclear_length()
         elif problem is None and (length is not None or chunked):
             problem = limits.check_body(path, length, chunked, encoding)
             if chunked and problem is None:
@@ -108,6 +111,8 @@ class Gate:
                 await problem_response(Problem("internal"), self.public_url)(scope, receive, send_complete)
         seconds = time.perf_counter() - started
         route = getattr(scope.get("route"), "path", "-")
+        if method not in _METHODS:
+            method = "other"
         self.metrics.count(method, route, status, seconds)
         if _log.isEnabledFor(logging.DEBUG):
             extra = {"method": method, "route": route, "status": status, "duration_ms": round(seconds * 1000, 2)}

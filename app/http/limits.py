@@ -57,13 +57,18 @@ def check_target(path: str, raw_path: bytes, query_string: bytes) -> Problem | N
 def check_body(path: str, length: bytes | None, chunked: bool, encoding: bytes | None) -> Problem | None:
     """What is wrong with the body a request announces, if anything."""
     if length is not None and (chunked or not _DIGITS.fullmatch(length)):
-        return Problem("bad-request", detail="The length of the body is not clear.", headers={"Connection": "close"})
+        return unclear_length()
     rule = body_rule(path)
     if encoding is not None and not rule.accepts_encoding and encoding.strip().lower() not in (b"", b"identity"):
         return Problem("unsupported-media-type", detail="Send the body without Content-Encoding.")
     if length is not None and rule.max_bytes is not None and int(length) > rule.max_bytes:
         return too_large(rule.max_bytes)
     return None
+
+
+def unclear_length() -> Problem:
+    """The refusal of a request whose end two readers could see at two places; the connection ends with it."""
+    return Problem("bad-request", detail="The length of the body is not clear.", headers={"Connection": "close"})
 
 
 def too_large(max_bytes: int) -> Problem:

@@ -43,6 +43,7 @@ class Registered:
 
 _METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 _JSON_TYPE = re.compile(r"application/([a-z.-]+\+)?json")
+_PATH_PARAMETER = re.compile(r"\{([a-z_]+)\}")
 _EXAMPLE_HOST = "https://minga.example"
 _RESPONSE_HEADERS = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
 _HEADER_CODES = {
@@ -171,7 +172,7 @@ def _common_codes(path: str, operation: Mapping[str, Any]) -> set[str]:
 def _problem_answer(status: int, codes: Iterable[str]) -> dict[str, Any]:
     named = sorted(codes)
     found: dict[str, Any] = {
-        "description": " ".join(f"`{code}`: {CODES[code][1]}" for code in named),
+        "description": f"Refused: {', '.join(f'`{code}`' for code in named)}.",
         "content": {
             PROBLEM_TYPE: {
                 "schema": {"$ref": f"{SCHEMAS}Problem"},
@@ -213,6 +214,18 @@ def _answers(path: str, operation: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
+def _path_parameters(path: str, operation: dict[str, Any]) -> None:
+    """Adds the parameters of the path that the endpoint reads for itself instead of declaring them to FastAPI."""
+    parameters = operation.get("parameters", [])
+    declared = {parameter["name"] for parameter in parameters if parameter.get("in") == "path"}
+    for name in _PATH_PARAMETER.findall(path):
+        if name not in declared:
+            schema = {"type": "string", "format": "uuid"} if name == "id" else {"type": "string"}
+            parameters = [*parameters, {"name": name, "in": "path", "required": True, "schema": schema}]
+    if parameters:
+        operation["parameters"] = parameters
+
+
 def assemble(raw: Mapping[str, Any], registered: Registered) -> dict[str, Any]:
     """The finished document: `raw` as FastAPI made it, completed, corrected and in a fixed order."""
     document: dict[str, Any] = copy.deepcopy(dict(raw))
@@ -223,6 +236,7 @@ def assemble(raw: Mapping[str, Any], registered: Registered) -> dict[str, Any]:
         for method in _METHODS:
             if method in item:
                 operation = item[method]
+                _path_parameters(path, operation)
                 operation["responses"] = _answers(path, operation)
                 operation.pop("x-own-errors", None)
         document["paths"][path] = {method: item[method] for method in _METHODS if method in item}
