@@ -1,4 +1,4 @@
-"""The machine-read settings of a charter, and the defaults that hold until one is adopted. Source: domain.md §2.3–§2.5."""
+"""The machine-read settings of a charter, and the defaults until one is adopted. Source: domain.md §2.3–§2.5."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -28,10 +28,16 @@ def _voting_kinds(value: Iterable[str]) -> list[str]:
     return chosen
 
 
+def _four_decimals(value: float) -> float:
+    if round(value, 4) != value:
+        raise PydanticCustomError("too-precise", "at most four decimals")
+    return value
+
+
 Share = Annotated[str, Field(pattern=r"^[0-9]{1,4}(/[0-9]{1,4})?$"), AfterValidator(_share)]
 """A fraction above 0 and at most 1, as text: `1/2`."""
 
-Exponent = Annotated[float, Field(ge=0, le=1, multiple_of=0.0001)]
+Exponent = Annotated[float, Field(ge=0, le=1), AfterValidator(_four_decimals)]
 Ratio = Annotated[float, Field(ge=0, le=10)]
 
 

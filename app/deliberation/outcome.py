@@ -15,7 +15,8 @@ from app.deliberation.aggregation import Ranking, RankingBallot, aggregate
 from app.deliberation.charter_settings import CharterSettings
 from app.deliberation.double_majority import Endorsed, EndorsementBallot, ballots_by_region, endorse
 from app.deliberation.explanation import Explanation, explain, in_words
-from app.deliberation.quorum import Quorum, quorum
+from app.deliberation.quorum import quorum
+from app.deliberation.weights import ballot_weights
 
 LEAST_ANONYMOUS = 3
 """Ballots every voting region needs before an anonymous round shows more than ranks and classes."""
@@ -56,9 +57,7 @@ def ranking_outcome(
             for region in ranking.dissent
         ],
         "explanations": [_explained(item, names) for item in explain(ranking)],
-        "quorum": _quorum(
-            quorum(ranking.ballots_cast, regions_needed=settings.quorum_regions, voters_needed_per_region=q)
-        ),
+        "quorum": _quorum(ranking.ballots_cast, settings, q),
     }
 
 
@@ -104,14 +103,14 @@ def endorsement_outcome(
         regions_share_needed=Fraction(settings.endorsement_regions_share),
     )
     cast = ballots_by_region(ballots)
-    weights = double_majority.ballot_weights(cast, alpha, q)
+    weights = ballot_weights(cast, alpha, q)
     return {
         "method": double_majority.METHOD,
         "ballots": len(ballots),
         "ballots_by_region": cast,
         "weights": {region: str(weight) for region, weight in weights.items()},
         "classes": [_class(item) for item in found],
-        "quorum": _quorum(quorum(cast, regions_needed=settings.quorum_regions, voters_needed_per_region=q)),
+        "quorum": _quorum(cast, settings, q),
     }
 
 
@@ -128,7 +127,8 @@ def _class(item: Endorsed) -> dict[str, Any]:
     }
 
 
-def _quorum(found: Quorum) -> dict[str, Any]:
+def _quorum(cast: Mapping[str, int], settings: CharterSettings, q: int) -> dict[str, Any]:
+    found = quorum(cast, regions_needed=settings.quorum_regions, voters_needed_per_region=q)
     return {**asdict(found), "regions_reaching": list(found.regions_reaching)}
 
 
@@ -166,7 +166,11 @@ def reduced(outcome: Outcome) -> Outcome:
 
 
 def without_hidden(outcome: Outcome, titles: Mapping[str, str]) -> Outcome:
-    """The outcome less the issues that `titles` does not know, which this reader may not see (any more); texts named."""
+    """The outcome with titles put in, less the issues `titles` does not know: those this reader may not see."""
+
+    def named(found: re.Match[str]) -> str:
+        return f"“{titles[found[1]]}”" if found[1] in titles else "another issue"
+
     shown = dict(outcome)
     for name in ("ranks", "classes"):
         if name in shown:
@@ -184,9 +188,7 @@ def without_hidden(outcome: Outcome, titles: Mapping[str, str]) -> Outcome:
                 **item,
                 "chain": [issue for issue in item["chain"] if issue in titles],
                 "chain_back": [issue for issue in item["chain_back"] if issue in titles],
-                "text": _NAMED.sub(
-                    lambda found: f"“{titles[found[1]]}”" if found[1] in titles else "another issue", item["text"]
-                ),
+                "text": _NAMED.sub(named, item["text"]),
             }
             for item in shown["explanations"]
             if item["above"] in titles and item["below"] in titles

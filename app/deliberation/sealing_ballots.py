@@ -34,6 +34,6 @@ def new_salt() -> str:
 
 
 def fingerprint(round_id: str, salt: str, ballots: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256 of the canonical JSON of `{"ballots": […], "round": id, "salt": salt}`, ballots as `in_order` gives them."""
+    """SHA-256 of the canonical JSON of `{"ballots", "round", "salt"}`, the ballots as `in_order` gives them."""
     sealed = canonical({"round": round_id, "salt": salt, "ballots": in_order(ballots)})
     return sha256(sealed.encode()).hexdigest()
