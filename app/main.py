@@ -12,6 +12,7 @@ from starlette_compress import CompressMiddleware
 from app.db import migrate
 from app.db.pool import Database
 from app.discovery import vocabularies
+from app.exchange import service as exchange
 from app.http import discovery, docs, handlers, health
 from app.http.dispatch import add_routes, use_index
 from app.http.gate import Gate
@@ -78,6 +79,7 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
             database = await stack.enter_async_context(Database(database_url, size=settings.pool_size))
             app.state.database = database
             app.state.identity = IdentityState(database, secret, app.state.public_url)
+            await stack.enter_async_context(exchange.running(app))
             cleaner = asyncio.create_task(clean_regularly(database))
             try:
                 yield
@@ -119,6 +121,8 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
     state.kinds = {kind.name: kind for kind in KINDS}
     for kind in KINDS:
         add_routes(app, record_router(kind))
+    for router in exchange.routers(state.kinds):
+        add_routes(app, router)
     add_routes(app, oauth.router)
     add_routes(app, well_known.router)
     add_routes(app, me.router)

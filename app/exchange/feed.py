@@ -1,0 +1,239 @@
+"""The feed: what changed for one reader since a place in the order of transactions.
+
+`revision` is read in order of (xid, seq), below the oldest transaction that is still running, so no row can appear
+behind a reader. A row counts if its marking before or after is visible to the reader; what is sent is the record's
+state at reading: `upsert` if it may be read now, else `removed`. The first reading from nothing sends the newest row
+of each record that may be read now, up to where the log stood when it began, and never `removed`.
+
+Source: rules B4 to B7; docs/guides/follow.md.
+"""
+
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from app.db.pool import Connection
+from app.http.problem import Problem
+from app.identity.caller import Caller
+from app.records.marking import parameters, visible_to
+from app.records.read import Row
+from app.sealing import MasterSecret, NotSealedHere
+
+PURPOSE = "feed-cursor"
+NOBODY = UUID(int=0)
+SHAPE = struct.Struct(">8s16sQ8sQqQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a reader has come: after the row (xid, seq); rows of transactions below `fresh_below` are a first
+    reading. `lineage` names the history of the database, which a restore from a backup begins anew."""
+
+    xid: int
+    seq: int
+    fresh_below: int
+    lineage: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a reader follows. Empty tuples mean everything; `owners` and `kinds` never change for a record."""
+
+    kinds: tuple[str, ...] = ()
+    owners: tuple[UUID, ...] = ()
+    regions: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> bytes:
+        """Eight bytes that name this choice in a cursor."""
+        parts = [
+            sorted(map(str, part)) for part in (self.kinds, self.owners, self.regions, self.topics, self.languages)
+        ]
+        return sha256(orjson.dumps(parts)).digest()[:8]
+
+    def matching(self) -> list[tuple[str, str]]:
+        """(condition on a record now, condition on the body of a revision) for each filter that may change."""
+        found = []
+        if self.regions:
+            found.append(("record.regions && %(regions)s::text[]", "was.body -> 'regions' ?| %(regions)s::text[]"))
+        if self.topics:
+            found.append(("record.topics && %(topics)s::text[]", "was.body -> 'topics' ?| %(topics)s::text[]"))
+        if self.languages:
+            found.append(("record.language = ANY (%(languages)s)", "was.body ->> 'language' = ANY (%(languages)s)"))
+        return found
+
+    def values(self) -> dict[str, Any]:
+        """What the conditions bind."""
+        return {
+            "kinds": list(self.kinds),
+            "owners": list(self.owners),
+            "regions": list(self.regions),
+            "topics": list(self.topics),
+            "languages": list(self.languages),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One change as the reader gets it. `row` is there for an upsert only; its document only when asked for."""
+
+    type: str
+    kind: str
+    id: UUID
+    version: int
+    at: datetime
+    erased: bool
+    row: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Changes in order, one for each record, and the place after them."""
+
+    items: Sequence[Item]
+    place: Place
+    more: bool
+
+
+def sealed(secret: MasterSecret, caller: Caller, wanted: Wanted, place: Place) -> str:
+    """The cursor for a place: always of the same length, different each time, readable by this service alone."""
+    plain = SHAPE.pack(
+        wanted.digest,
+        (caller.organisation_id or NOBODY).bytes,
+        caller.access_epoch,
+        place.lineage,
+        place.xid,
+        place.seq,
+        place.fresh_below,
+    )
+    return urlsafe_b64encode(secret.seal(PURPOSE, plain)).rstrip(b"=").decode()
+
+
+def opened(secret: MasterSecret, caller: Caller, wanted: Wanted, cursor: str, lineage: bytes) -> Place:
+    """The place a cursor names.
+
+    Errors: 400 `invalid-cursor` for one that was not made here or for other filters; 410 `resync-required` for one of
+    another organisation, from before its access changed, or from before the database was restored.
+    """
+    try:
+        cipher = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        digest, organisation, epoch, then, xid, seq, fresh_below = SHAPE.unpack(secret.unseal(PURPOSE, cipher))
+    except (NotSealedHere, Error, ValueError, struct.error):
+        raise Problem("invalid-cursor") from None
+    if digest != wanted.digest:
+        raise Problem("invalid-cursor", "The cursor belongs to other filters; use `next` as it stands.")
+    if (UUID(bytes=organisation), epoch, then) != (caller.organisation_id or NOBODY, caller.access_epoch, lineage):
+        raise Problem("resync-required")
+    return Place(xid, seq, fresh_below, lineage)
+
+
+_NOW = """
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+    concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
+        (SELECT timeline_id FROM pg_control_checkpoint()),
+        (SELECT oid FROM pg_database WHERE datname = current_database()),
+        'revision'::regclass::oid)
+"""
+
+
+async def now(connection: Connection) -> Place:
+    """The end of the feed: everything that is visible at this moment lies before it."""
+    row = await (await connection.execute(_NOW)).fetchone()
+    assert row is not None
+    # A dump restored elsewhere begins other transaction ids; a restore in place makes a new table or timeline.
+    return Place(row[0], -1, 0, sha256(row[1].encode()).digest()[:8])
+
+
+_SHOWN = (
+    "record.id, record.kind, record.version, record.organisation_id, record.tlp, record.status, record.refs_guarded,"
+    " record.external_id, record.audience"
+)
+
+
+async def page(
+    connection: Connection, caller: Caller, wanted: Wanted, place: Place, limit: int, *, documents: bool = False
+) -> Page:
+    """At most `limit` changes after `place`. A page that is not full ends at the horizon."""
+    after = visible_to(caller, of="revision")
+    before = f"(revision.status_before IS NOT NULL AND {visible_to(caller, of='revision', suffix='_before')})"
+    visible_now = visible_to(caller)
+    matching = wanted.matching()
+    matches_now = " AND ".join(now for now, _ in matching) or "true"
+    matched = " AND ".join(then for _, then in matching)
+    later = f"({after} OR {before})"
+    if matching:
+        # Whoever follows a part hears of a record that left it, if what they could read of it belonged to the part.
+        was = f"{visible_to(caller, of='was', own='true')}"
+        known = f"EXISTS (SELECT FROM revision AS was WHERE was.record_id = record.id AND {was} AND {matched})"
+        later += f" AND (({visible_now} AND {matches_now}) OR record.erased_at IS NOT NULL OR {known})"
+    fresh = f"record.version = revision.version AND {visible_now} AND {matches_now}"
+    needs_record = bool(matching) or place.xid < place.fresh_below
+    conditions = [
+        "(revision.xid, revision.seq) > (%(xid)s::text::xid8, %(seq)s)",
+        "revision.xid < pg_snapshot_xmin(pg_current_snapshot())",
+    ]
+    if place.xid < place.fresh_below:
+        conditions.append(f"CASE WHEN revision.xid < %(fresh)s::text::xid8 THEN {fresh} ELSE {later} END")
+    else:
+        conditions.append(later)
+    if wanted.kinds:
+        conditions.append("revision.kind = ANY (%(kinds)s)")
+    if wanted.owners:
+        conditions.append("revision.organisation_id = ANY (%(owners)s)")
+    document = "document.full_view" if documents else "NULL::bytea"
+    joined = (
+        "LEFT JOIN document ON shown AND document.record_id = record.id AND document.language = record.language"
+        if documents
+        else ""
+    )
+    was_visible = visible_to(caller, of="was", own="true")
+    was_visible_before = f"(was.status_before IS NOT NULL AND {visible_to(caller, of='was', suffix='_before')})"
+    statement = f"""
+WITH changed AS MATERIALIZED (
+    SELECT revision.xid, revision.seq, revision.record_id FROM revision
+    {"JOIN record ON record.id = revision.record_id" if needs_record else ""}
+    WHERE {" AND ".join(conditions)} ORDER BY revision.xid, revision.seq LIMIT {limit + 1}),
+told AS (
+    SELECT changed.xid::text::bigint AS xid, changed.seq, shown, record.updated_at,
+        record.erased_at IS NOT NULL AS erased, last.version AS last_version, last.at AS last_at,
+        {_SHOWN}, {document} AS document
+    FROM changed JOIN record ON record.id = changed.record_id
+    CROSS JOIN LATERAL (SELECT coalesce({visible_now} AND {matches_now}, false) AS shown) AS judged
+    LEFT JOIN LATERAL (
+        SELECT was.version, was.at FROM revision AS was
+        WHERE NOT shown AND was.record_id = record.id AND ({was_visible} OR {was_visible_before})
+        ORDER BY was.version DESC LIMIT 1) AS last ON true
+    {joined})
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, told.*
+FROM (SELECT 1) AS always LEFT JOIN told ON true ORDER BY told.xid, told.seq
+"""
+    values = {
+        **parameters(caller),
+        **wanted.values(),
+        "xid": str(place.xid),
+        "seq": place.seq,
+        "fresh": str(place.fresh_below),
+    }
+    rows = await (await connection.execute(statement, values, binary=True)).fetchall()
+    horizon, found = rows[0][0], [row[1:] for row in rows if row[1] is not None]
+    more = len(found) > limit
+    items: dict[UUID, Item] = {}
+    for _, _, shown, updated_at, erased, last_version, last_at, *columns in found[:limit]:
+        row = Row(*columns)
+        if shown:
+            items[row.id] = Item("upsert", row.kind, row.id, row.version, updated_at, False, row)
+        elif last_version is not None:
+            items[row.id] = Item("removed", row.kind, row.id, last_version, last_at, erased, None)
+    if more:
+        return Page(list(items.values()), replace(place, xid=found[limit - 1][0], seq=found[limit - 1][1]), True)
+    return Page(list(items.values()), replace(place, xid=horizon, seq=-1), False)
