@@ -227,7 +227,12 @@ def checked_body(kind: Kind, given: Mapping[str, Any]) -> dict[str, Any]:
 
     Errors: 422 `invalid-body`.
     """
-    body: dict[str, Any] = validated(kind.body, given).model_dump(mode="json")
+    try:
+        body: dict[str, Any] = validated(kind.body, given).model_dump(mode="json")
+    except Problem as problem:
+        if problem.detail is not None:
+            problem.detail = f"Known fields: {', '.join(sorted((*kind.body.model_fields, *ENVELOPE_FIELDS)))}."
+        raise
     for name in ("countries", "topics"):
         body[name] = list(dict.fromkeys(body[name]))
     wanted = {*body["regions"], *reference.regions_of(body["countries"])}
