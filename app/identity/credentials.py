@@ -138,17 +138,21 @@ async def add(
     allowed = SCOPES if actor.kind == "operator" else MEMBER_SCOPES
     granted = checked_scopes(scopes, allowed)
     cursor = await connection.execute(
-        "SELECT status, (SELECT count(*) FROM credential WHERE organisation_id = organisation.id"
-        " AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()))"
-        " FROM organisation WHERE id = %(id)s FOR UPDATE",
-        {"id": organisation_id},
+        "SELECT status FROM organisation WHERE id = %(id)s FOR UPDATE", {"id": organisation_id}
     )
     row = await cursor.fetchone()
     if row is None:
         raise Problem("not-found")
     if row[0] != "active":
         raise Problem("conflict", detail="Only an active organisation can have credentials.")
-    if row[1] >= MAX_CREDENTIALS:
+    # A statement of its own, after the lock is held, so that it sees what the lock was waited for.
+    cursor = await connection.execute(
+        "SELECT count(*) >= %(most)s FROM credential WHERE organisation_id = %(id)s AND revoked_at IS NULL"
+        " AND (expires_at IS NULL OR expires_at > now())",
+        {"id": organisation_id, "most": MAX_CREDENTIALS},
+    )
+    full = await cursor.fetchone()
+    if full is None or full[0]:
         raise Problem("conflict", detail=f"An organisation has at most {MAX_CREDENTIALS} live credentials.")
     client_secret = new_secret()
     rows = connection.cursor(row_factory=dict_row)
