@@ -90,7 +90,7 @@ def add_history(router: APIRouter, kind: Kind) -> None:
             }
             for one in shown
         ]
-        control = show.cache_control(caller, ((one.tlp, one.status) for one in shown))
+        control = show.cache_control(caller, (marked for one in shown for marked in one.marked))
         return json_response({"items": items, "next": next_url}, headers={"Cache-Control": control})
 
     @router.get(
@@ -116,8 +116,8 @@ def add_history(router: APIRouter, kind: Kind) -> None:
         validator = etag.of_parts([version.version, "version", body])
         headers = {
             "ETag": validator,
-            "Cache-Control": show.cache_control(caller, [(version.tlp, version.status)]),
-            **show.tlp_header([version.tlp]),
+            "Cache-Control": show.cache_control(caller, version.marked),
+            **show.tlp_header(tlp for tlp, _ in version.marked),
         }
         if etag.matches(request, validator):
             return empty_response(304, headers)
@@ -148,7 +148,7 @@ def add_history(router: APIRouter, kind: Kind) -> None:
             pair = await exactly(connection, caller, record_id, [earlier, later])
             shown = [_comparable(as_state(record_id, owner, one)) for one in pair]
             before, after = await show.stripped(connection, caller, kind, shown)
-        control = show.cache_control(caller, ((one.tlp, one.status) for one in pair))
+        control = show.cache_control(caller, (marked for one in pair for marked in one.marked))
         answer_body = {"from": earlier, "to": later, "changes": list(diff.changes(before, after))}
         return json_response(answer_body, headers={"Cache-Control": control})
 

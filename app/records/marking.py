@@ -90,7 +90,9 @@ def branches(caller: Caller, statuses: frozenset[str] | None) -> tuple[Branch, .
         parts.append(Branch("record", f"record.status = 'published' AND record.tlp {labels}"))
     if caller.is_member:
         listed = ", ".join(f"'{status}'" for status in sorted(wanted))
-        parts.append(Branch("record", f"record.organisation_id = %(me)s AND record.status IN ({listed})"))
+        # An erased record has nothing left to list.
+        present = " AND record.erased_at IS NULL" if "withdrawn" in wanted else ""
+        parts.append(Branch("record", f"record.organisation_id = %(me)s AND record.status IN ({listed}){present}"))
         if "published" in wanted:
             parts.append(
                 Branch(

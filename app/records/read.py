@@ -166,6 +166,13 @@ class Version:
     tlp: str
     envelope: Mapping[str, Any]
     body: Mapping[str, Any]
+    status_now: str
+    tlp_now: str
+
+    @property
+    def marked(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """(tlp, status) then and now: an answer that shows the version heeds the stricter."""
+        return (self.tlp, self.status), (self.tlp_now, self.status_now)
 
 
 async def owner_of(connection: Connection, caller: Caller, kind: str, record_id: UUID) -> tuple[UUID, bool] | None:
@@ -196,7 +203,7 @@ async def versions(
     today = visible_to(caller, own="true")
     cursor = await connection.execute(
         "SELECT revision.version, revision.action, revision.at, revision.status, revision.tlp, revision.envelope,"
-        " revision.body FROM revision JOIN record ON record.id = revision.record_id"
+        " revision.body, record.status, record.tlp FROM revision JOIN record ON record.id = revision.record_id"
         f" WHERE revision.record_id = %(id)s AND {today} AND {then}"
         " AND (%(only)s::bigint[] IS NULL OR revision.version = ANY (%(only)s))"
         " AND (%(below)s = 0 OR revision.version < %(below)s) AND record.erased_at IS NULL"

@@ -26,7 +26,7 @@ from app.identity import audit
 from app.identity.access import PublicReader, member
 from app.identity.caller import Caller
 from app.records import etag, pages, read, show, store
-from app.records.change import Action, Change
+from app.records.change import STEWARD_ACTIONS, Action, Change
 from app.records.filters import list_parameters, narrowed
 from app.records.history import add_history
 from app.records.kind import Kind
@@ -299,18 +299,18 @@ def record_router(kind: Kind) -> APIRouter:
         """A change of the record at this address, under its If-Match. Whether there is one at all comes first."""
         found_id = record_id(id)
         if "if-match" not in request.headers:
-            await known_to(request, caller, found_id)
+            await known_to(request, caller, found_id, action)
         change = Change(kind, action, found_id, body, expected_version=etag.expected_version(request))
         return await change_one(request, caller, kind, change, audited=audited)
 
-    async def known_to(request: Request, caller: Caller, found_id: UUID) -> None:
-        """Passes when the caller owns the record; else the answer is the one that does not depend on If-Match."""
+    async def known_to(request: Request, caller: Caller, found_id: UUID, action: Action) -> None:
+        """Passes when the caller may do this; else the answer is the one that does not depend on If-Match."""
         database: Database = request.app.state.database
         async with database.connection() as connection:
             found = await read.owner_of(connection, caller, kind.name, found_id)
         if found is None:
             raise Problem("not-found")
-        if found[0] != caller.organisation_id and not caller.is_steward:
+        if found[0] != caller.organisation_id and (found[1] or action not in STEWARD_ACTIONS):
             raise Problem("withdrawn" if found[1] else "not-owner")
 
     def add_verb(action: Action, verb: str, summary: str, scope: str, audited: str | None = None) -> None:

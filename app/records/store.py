@@ -323,7 +323,7 @@ async def _store(connection: Connection, caller: Caller, moves: Sequence[_Move])
                         [
                             [m.after.id for m in worded],
                             [m.after.body["language"] for m in worded],
-                            [folded_words(m.after.body) for m in worded],
+                            [folded_words(m.kind, m.after.body) for m in worded],
                         ],
                     )
             await _insert_columns(connection, _INSERT_LINKS, [row for rows in links for row in rows])

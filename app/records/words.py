@@ -4,6 +4,9 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from app.records.kind import Kind
+from app.records.render import without
+
 MAX_CHARACTERS = 100_000
 
 
@@ -13,9 +16,16 @@ def fold(text: str) -> str:
     return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
-def folded_words(body: Mapping[str, Any]) -> str:
-    """Every text of a body, folded, cut at 100,000 characters."""
-    return fold(" ".join(_texts(body)))[:MAX_CHARACTERS]
+def folded_words(kind: Kind, body: Mapping[str, Any]) -> str:
+    """Every text of a body that all its readers see, folded, cut at 100,000 characters.
+
+    References, and the list elements around them, are left out: some readers do not see them, and a search that found
+    a record by an id or a note would tell them.
+    """
+    shown: Any = body
+    for path in (*kind.refs, *kind.organisation_refs):
+        shown = without(shown, path.steps, frozenset(found for _, found in path.find(body)))
+    return fold(" ".join(_texts(shown)))[:MAX_CHARACTERS]
 
 
 def _texts(value: Any) -> Iterator[str]:
