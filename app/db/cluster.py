@@ -116,21 +116,27 @@ def running_sockets(data: Path) -> Path | None:
 
 def process_id(data: Path) -> int | None:
     """The process id in the pid file of this data folder; None without one."""
-    try:
-        return int((data / "postmaster.pid").read_text().splitlines()[0])
-    except (OSError, IndexError, ValueError):
-        return None
+    return _first_number(data / "postmaster.pid")
 
 
-def forget_the_dead(data: Path) -> None:
-    """Remove the pid file of a killed server that no one reaps (a container whose first process does not).
+def forget_the_dead(data: Path, sockets: Path) -> None:
+    """Remove the lock files of a killed server that no one reaps (a container whose first process does not).
 
     Only when the process is a zombie and no process works in the data folder any more.
     """
-    with suppress(OSError, IndexError):
-        state = Path(f"/proc/{process_id(data)}/stat").read_text().rpartition(") ")[2][0]
-        if state == "Z" and not any(_works_in(process, data) for process in Path("/proc").glob("[0-9]*")):
-            (data / "postmaster.pid").unlink()
+    if any(_works_in(process, data) for process in Path("/proc").glob("[0-9]*")):
+        return
+    for file in (data / "postmaster.pid", sockets / f"{SOCKET_NAME}.lock"):
+        with suppress(OSError, IndexError):
+            if Path(f"/proc/{_first_number(file)}/stat").read_text().rpartition(") ")[2][0] == "Z":
+                file.unlink()
+
+
+def _first_number(file: Path) -> int | None:
+    try:
+        return int(file.read_text().splitlines()[0])
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def tail(text: str) -> str:

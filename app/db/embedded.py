@@ -150,12 +150,7 @@ class EmbeddedPostgres:
         check_version(self.data)
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
-        # Another process may have started it, or have been killed and left it behind: then it is taken over.
-        sockets = running_sockets(self.data)
-        if sockets and answers(sockets):
-            self._sockets = sockets
-            self._wait_until_ready()
-        else:
+        if not self._adopt():
             self._launch()
         with psycopg.connect(self.superuser_url, autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone():
@@ -185,6 +180,17 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"a new database could not be made below {self.home}: {tail(done.stderr)}")
         part.rename(self.data)
 
+    def _adopt(self) -> bool:
+        """Whether a server was there already: another process started it, or was killed and left it behind."""
+        self._sockets = running_sockets(self.data)
+        if self._sockets is None or not answers(self._sockets):
+            return False
+        try:
+            self._wait_until_ready()
+        except EmbeddedPostgresError:
+            return False  # it was ending when we found it
+        return True
+
     def _launch(self) -> None:
         """A new server process, again and again while a killed predecessor is not yet quite gone."""
         self._sockets = socket_folder(self.home, self._account)
@@ -211,7 +217,7 @@ class EmbeddedPostgres:
                 if not NOT_YET_GONE.search(said) or time.monotonic() > limit:
                     raise EmbeddedPostgresError(f"{error} on {self.data}: {tail(said)}") from error
             time.sleep(0.25)
-            forget_the_dead(self.data)
+            forget_the_dead(self.data, self._sockets)
 
     def _wait_until_ready(self) -> None:
         limit = time.monotonic() + READY_SECONDS
@@ -220,7 +226,8 @@ class EmbeddedPostgres:
                 psycopg.connect(self.superuser_url, connect_timeout=5).close()
                 return
             except psycopg.OperationalError as error:
-                if self._server and self._server.poll() is not None:
+                sockets = self._sockets
+                if self._server.poll() is not None if self._server else not (sockets and answers(sockets)):
                     raise EmbeddedPostgresError("PostgreSQL did not start") from error
                 if time.monotonic() > limit:
                     raise EmbeddedPostgresError(f"PostgreSQL is not ready after {READY_SECONDS:.0f} s") from error
@@ -233,6 +240,8 @@ class EmbeddedPostgres:
         try:
             fcntl.flock(self._use_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if self._server:
+                self._server.returncode = 0  # from here on it is a matter of those who still use it
             return False
         else:
             self._bring_down()
@@ -269,10 +278,12 @@ class EmbeddedPostgres:
             log.warning("the embedded PostgreSQL is gone; starting it again")
             try:
                 with alone(self.home / "start.lock"):
-                    self._server = None
+                    if self._server:
+                        self._server.wait(STOP_SECONDS)
+                        self._server = None
                     self._bring_up()
                 log.warning("the embedded PostgreSQL is back")
-            except (EmbeddedPostgresError, OSError, psycopg.Error) as error:
+            except (EmbeddedPostgresError, OSError, psycopg.Error, subprocess.TimeoutExpired) as error:
                 log.error("the embedded PostgreSQL did not come back: %s", error)
 
     def _address(self, role: str, database: str) -> str:
