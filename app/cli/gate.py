@@ -16,12 +16,14 @@ from app.cli.outcome import DONE, FAILED, CommandFailed, say
 from app.db import schema
 from app.db.embedded import EmbeddedPostgres
 from app.db.migrate import ROOT
+from app.http import problem_table
 from app.http.openapi import build_document
 from app.main import create_app
 from app.sealing import MasterSecret
 from app.settings import Settings
 
 CONTRACT = ROOT / "openapi" / "v1.json"
+PROBLEMS = ROOT / "docs" / "problems.md"
 DIFFERENCES_SHOWN = 40
 
 
@@ -38,10 +40,12 @@ def contract() -> bytes:
 
 
 def contract_differences() -> list[str]:
-    """The first lines by which the committed document differs from the application's; empty is right."""
-    committed = CONTRACT.read_text() if CONTRACT.exists() else ""
-    lines = unified_diff(committed.splitlines(), contract().decode().splitlines(), "committed", "application", n=0)
-    return list(lines)[:DIFFERENCES_SHOWN]
+    """The first lines by which the committed documents differ from the application's; empty is right."""
+    differences: list[str] = []
+    for file, made in ((CONTRACT, contract().decode()), (PROBLEMS, problem_table.table())):
+        committed = file.read_text() if file.exists() else ""
+        differences += unified_diff(committed.splitlines(), made.splitlines(), file.name, "application", n=0)
+    return differences[:DIFFERENCES_SHOWN]
 
 
 def schema_differences() -> list[str]:
@@ -87,7 +91,8 @@ def openapi(arguments: Namespace, _: list[str]) -> int:
     if arguments.write:
         CONTRACT.parent.mkdir(exist_ok=True)
         CONTRACT.write_bytes(contract())
-        say(f"written: {CONTRACT}")
+        PROBLEMS.write_text(problem_table.table())
+        say(f"written: {CONTRACT}, {PROBLEMS}")
         return DONE
     return DONE if _none(contract_differences()) else FAILED
 
