@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 from starlette_compress import CompressMiddleware
 
 from app.db import migrate
-from app.db.pool import Database
+from app.db.pool import Connection, Database
+from app.deliberation import routes as deliberation
 from app.discovery import vocabularies
 from app.exchange import service as exchange
 from app.http import discovery, docs, handlers, health
@@ -18,6 +19,7 @@ from app.http.dispatch import add_routes, use_index
 from app.http.gate import Gate
 from app.http.metrics import Metrics
 from app.http.openapi import name_scopes
+from app.http.problem import Problem
 from app.http.rate import RateHeaders, RateLimiter
 from app.http.transact import clean_regularly
 from app.identity import (
@@ -29,8 +31,10 @@ from app.identity import (
     steward_routes,
     well_known,
 )
+from app.identity.caller import Caller
 from app.identity.state import IdentityState
 from app.kinds import KINDS
+from app.records import leaving
 from app.records.router import record_router
 from app.sealing import MasterSecret
 from app.settings import Settings
@@ -60,6 +64,17 @@ async def migrations_applied(app: FastAPI) -> str:
     if row is None or row[0] != app.state.migrations_head:
         raise RuntimeError("the database is not at the newest migration")
     return "ok"
+
+
+async def withdraw_on_leaving(request: Request, connection: Connection, caller: Caller) -> None:
+    """The records' part of leaving, in the same transaction."""
+    await leaving.withdraw_confidential(connection, caller, KINDS)
+
+
+async def refuse_while_widely_read(request: Request, connection: Connection, caller: Caller) -> None:
+    """Errors: 409 `owner-unlisted` when an organisation would become unlisted that owns clear or green records."""
+    if await leaving.widely_read(connection, caller):
+        raise Problem("owner-unlisted")
 
 
 async def signing_key_present(app: FastAPI) -> str:
@@ -115,12 +130,16 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
         "signing_key": signing_key_present,
         "feed_lag_seconds": health.feed_lag_seconds,
     }
+    state.on_leave = withdraw_on_leaving
+    state.on_unlist = refuse_while_widely_read
     name_scopes(SCOPES)
     handlers.install(app)
 
     state.kinds = {kind.name: kind for kind in KINDS}
     for kind in KINDS:
         add_routes(app, record_router(kind))
+    for router in deliberation.ROUTERS:
+        add_routes(app, router)
     for router in exchange.routers(state.kinds):
         add_routes(app, router)
     add_routes(app, oauth.router)

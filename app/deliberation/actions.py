@@ -99,8 +99,8 @@ async def _require_agreement(connection: Connection, caller: Caller, action: Sta
         for place, issue in enumerate(action.body["issues"])
         if issue not in adopted
     ]
-    if faults:
-        raise Problem("issue-not-adopted", errors=faults)
+    if faults or not action.body["issues"]:
+        raise Problem("issue-not-adopted", errors=faults or [Fault("/issues", "issue-required")])
     if not set(action.body["partners"]) <= (await _accepted(connection, action.id)).keys():
         raise Problem("partners-not-agreed")
 

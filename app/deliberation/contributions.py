@@ -119,7 +119,7 @@ def _common(caller: Caller, as_of: datetime | None) -> str:
     stance AS (
         SELECT newest.issue_id, newest.position, newest.organisation_id, organisation.region
         FROM (SELECT DISTINCT ON (endorsement.issue_id, endorsement.organisation_id) endorsement.* FROM endorsement
-            WHERE endorsement.at <= coalesce(%(as_of)s, 'infinity')
+            WHERE endorsement.at <= coalesce(%(as_of)s::timestamptz, 'infinity')
             ORDER BY endorsement.issue_id, endorsement.organisation_id, endorsement.seq DESC) AS newest
         JOIN state ON state.id = newest.issue_id AND state.kind = 'issue'
         JOIN organisation ON organisation.id = newest.organisation_id

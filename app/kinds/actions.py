@@ -40,7 +40,9 @@ class ActionBody(Body):
     """What is to be done, about which issues, by whom, until when."""
 
     issues: list[Annotated[UUID, RefTo("issue")]] = Field(
-        default_factory=list, max_length=50, description="Issues of an adopted list. Needed to publish."
+        default_factory=list,
+        max_length=50,
+        description="Issues of an adopted list; the action is agreed only with at least one.",
     )
     issue_list: Annotated[UUID | None, RefTo("issue-list")] = Field(None, description="The adopted list.")
     purpose: Text | None = Field(None, description="What should be different afterwards.")
@@ -89,7 +91,7 @@ ACTIONS = Kind(
     body=ActionBody,
     description="What organisations do together about issues of an adopted list.",
     filters={"issue": "issues", "issue_list": "issue_list", "partner": "partners", "pilot": "pilot", "stage": "stage"},
-    required=("issues", "period"),
+    required=("period",),
     rules=(pilot_is_short, no_partner_twice),
     first_stage="proposed",
     immutable_stages=frozenset({"done", "stopped"}),
@@ -98,7 +100,6 @@ ACTIONS = Kind(
         "language": "en",
         "summary": "Organisations of three regions write and test a guide to reading security budgets.",
         "topics": ["security-budget"],
-        "issues": [],
         "purpose": "Organisations can ask for, read and compare the security budgets of their countries.",
         "period": {"start": "2027-02", "end": "2027-11"},
         "pilot": True,
