@@ -28,3 +28,14 @@ async def withdraw_confidential(connection: Connection, caller: Caller, kinds: I
         # An adopted list never changes; it stays, as everything open to all members does.
         await store.write(connection, caller, changes, keep_going=True)
     return len(found)
+
+
+async def widely_read(connection: Connection, caller: Caller) -> bool:
+    """True when readers who may not know of an unlisted organisation can read a record of the caller's."""
+    cursor = await connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM record WHERE organisation_id = %s AND status = 'published'"
+        " AND tlp IN ('clear', 'green') AND erased_at IS NULL)",
+        [caller.organisation_id],
+    )
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])

@@ -87,9 +87,7 @@ async def test_an_unlisted_organisation_is_missing_everywhere(
                 assert without_request(answers[0]) == without_request(answers[1]), path
     members = f"/v1/networks/{network.id}/members"
     invited = [
-        await client.post(
-            f"/v1/networks/{network.id}/members", json={"organisation": str(one)}, headers=network.headers
-        )
+        await client.post(members, json={"organisation": str(one)}, headers=network.headers)
         for one in (hidden.id, missing)
     ]
     assert without_request(invited[0]) == without_request(invited[1])
@@ -300,3 +298,25 @@ async def test_the_audit_cannot_be_changed(app: FastAPI, make_organisation: Make
                 await connection.execute(statement)
     async with app.state.database.transaction() as connection:
         await audit.record(connection, "key.rotate", audit.OPERATOR, organisation_id=member.id)
+
+
+async def test_leaving_and_hiding_mind_the_records(
+    client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    """A5, E4: an owner of clear or green records cannot become unlisted; on leaving, amber and drafts are withdrawn."""
+    member, reader = await make_organisation("Example CSO A"), await make_organisation("Example CSO B")
+    made = {}
+    for tlp, audience in (("green", None), ("amber", [str(reader.id)])):
+        body: dict[str, Any] = {"title": f"Example {tlp}", "language": "en", "tlp": tlp, "summary": "Example."}
+        if audience:
+            body["audience"] = audience
+        answer = await client.post("/v1/issues", json={**body, "status": "published"}, headers=member.headers)
+        assert answer.status_code == 201, answer.text
+        made[tlp] = f"/v1/issues/{answer.json()['id']}"
+        assert (await client.get(made[tlp], headers=reader.headers)).status_code == 200
+    hiding = await client.patch("/v1/organisations/me", json={"listing": "unlisted"}, headers=member.headers)
+    assert hiding.json()["code"] == "owner-unlisted"
+    left = await client.post("/v1/organisations/me/leave", json={"confirm": True}, headers=member.headers)
+    assert left.status_code == 200
+    assert (await client.get(made["green"], headers=reader.headers)).status_code == 200
+    assert (await client.get(made["amber"], headers=reader.headers)).status_code in (404, 410)
