@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import Depends, Request
 
@@ -48,6 +49,12 @@ async def caller_of(request: Request) -> Caller:
         raise refused() from None
     await charge(request, credential_id=caller.credential_id, organisation_id=caller.organisation_id)
     return caller
+
+
+def own_id(caller: Caller) -> UUID:
+    """The organisation of a caller who has shown a token."""
+    assert caller.organisation_id is not None
+    return caller.organisation_id
 
 
 def require_scope(caller: Caller, scope: str) -> None:

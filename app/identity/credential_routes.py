@@ -17,7 +17,7 @@ from app.http.query import query_parameters, read_query
 from app.http.responses import empty_response, json_response
 from app.http.transact import transact
 from app.identity import audit, credentials, pages
-from app.identity.access import member
+from app.identity.access import member, own_id
 from app.identity.caller import Caller
 from app.identity.credentials import COLUMNS, OVERLAP_SECONDS
 from app.identity.profile import Name
@@ -110,7 +110,7 @@ async def create_credential(request: Request, caller: Manager) -> Response:
         made = await credentials.add(
             connection,
             request.app.state.secret,
-            caller.organisation_id or UUID(int=0),
+            own_id(caller),
             body.label,
             scopes,
             expires_at=body.expires_at,
@@ -135,7 +135,7 @@ async def _own(connection: Connection, caller: Caller, credential_id: UUID) -> d
 
 @router.get(
     "/v1/credentials/{credential_id}",
-    operation_id="readCredential",
+    operation_id="getCredential",
     responses=responses({200: answer(CredentialView)}),
     openapi_extra=secured("organisation:manage"),
 )

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from psycopg.rows import dict_row
@@ -14,7 +13,7 @@ from app.http.query import query_parameters, read_query
 from app.http.rate import RateLimiter
 from app.http.responses import json_response
 from app.identity import organisations, pages
-from app.identity.access import member, require_scope
+from app.identity.access import member, own_id, require_scope
 from app.identity.caller import SCOPES, Caller
 from app.identity.credentials import COLUMNS
 from app.identity.network_routes import memberships_of
@@ -36,7 +35,7 @@ router = APIRouter(tags=["me"])
 
 @router.get(
     "/v1/me",
-    operation_id="readMe",
+    operation_id="getMe",
     responses=responses({200: answer(MeView)}),
     openapi_extra=secured(),
 )
@@ -46,7 +45,7 @@ async def read_me(request: Request, caller: Anyone) -> Response:
     database: Database = request.app.state.database
     limiter: RateLimiter | None = request.app.state.limiter
     async with database.connection() as connection:
-        organisation = await organisations.find(connection, caller.organisation_id or UUID(int=0))
+        organisation = await organisations.find(connection, own_id(caller))
         rows = connection.cursor(row_factory=dict_row)
         await rows.execute(f"SELECT {COLUMNS} FROM credential WHERE id = %(id)s", {"id": caller.credential_id})
         credential = await rows.fetchone()

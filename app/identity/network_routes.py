@@ -25,7 +25,7 @@ from app.http.query import query_parameters, read_query
 from app.http.responses import empty_response, json_response
 from app.http.transact import transact
 from app.identity import audit, networks, organisations, pages
-from app.identity.access import PublicReader, member
+from app.identity.access import PublicReader, member, own_id
 from app.identity.caller import Caller
 from app.identity.networks import Side
 from app.identity.organisation_routes import NETWORK_LIST, ORGANISATION_PAGE, cache_control, listed
@@ -70,7 +70,7 @@ async def list_networks(request: Request, caller: PublicReader) -> Response:
 
 @router.get(
     "/v1/networks/{network_id}",
-    operation_id="readNetwork",
+    operation_id="getNetwork",
     responses=responses({200: answer(OrganisationView, headers=["ETag"])}),
     openapi_extra={**public("records:read"), "parameters": [IF_NONE_MATCH]},
 )
@@ -144,7 +144,7 @@ def _sides(caller: Caller, network_id: UUID, organisation_id: UUID) -> Side:
 def _organisation_id(caller: Caller, given: str) -> UUID:
     """The organisation an address names; `me` is the caller's. Errors: 404 `not-found`."""
     try:
-        return (caller.organisation_id or UUID(int=0)) if given == "me" else UUID(given)
+        return own_id(caller) if given == "me" else UUID(given)
     except ValueError:
         raise Problem("not-found") from None
 

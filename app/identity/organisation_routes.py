@@ -18,7 +18,7 @@ from app.http.query import query_parameters, read_query
 from app.http.responses import empty_response, json_response
 from app.http.transact import transact
 from app.identity import audit, organisations, pages
-from app.identity.access import PublicReader, member
+from app.identity.access import PublicReader, member, own_id
 from app.identity.caller import Caller
 from app.identity.organisations import COLUMNS, Organisation, visible_organisations
 from app.identity.profile import Profile
@@ -132,7 +132,7 @@ async def list_organisations(request: Request, caller: PublicReader) -> Response
 
 @router.get(
     "/v1/organisations/me",
-    operation_id="readOwnOrganisation",
+    operation_id="getOwnOrganisation",
     responses=responses({200: answer(OrganisationView, headers=["ETag"])}),
     openapi_extra={**secured(), "parameters": [IF_NONE_MATCH]},
 )
@@ -141,12 +141,12 @@ async def read_own_organisation(request: Request, caller: Annotated[Caller, memb
     database: Database = request.app.state.database
     read_query(request, {})
     async with database.connection() as connection:
-        return _one(request, caller, await organisations.find(connection, caller.organisation_id or UUID(int=0)))
+        return _one(request, caller, await organisations.find(connection, own_id(caller)))
 
 
 @router.get(
     "/v1/organisations/{organisation_id}",
-    operation_id="readOrganisation",
+    operation_id="getOrganisation",
     responses=responses({200: answer(OrganisationView, headers=["ETag"])}),
     openapi_extra={**public("records:read"), "parameters": [IF_NONE_MATCH]},
 )
@@ -201,7 +201,7 @@ async def update_own_organisation(request: Request, caller: Manager) -> Response
     expected = etag.expected_version(request, required=False)
 
     async def work(connection: Connection) -> Response:
-        before = await organisations.find(connection, caller.organisation_id or UUID(int=0), lock=True)
+        before = await organisations.find(connection, own_id(caller), lock=True)
         if expected is not None and expected != before.version:
             raise Problem("stale-version", extra={"version": before.version})
         present = {name: getattr(before, name) for name in Profile.model_fields}
@@ -242,7 +242,7 @@ async def _hooked(request: Request, connection: Connection, caller: Caller, name
 
 @router.post(
     "/v1/organisations/me/leave",
-    operation_id="leave",
+    operation_id="leaveCommunity",
     responses=responses({200: answer(OrganisationView)}, "leave-unconfirmed", "invalid-body"),
     openapi_extra={
         **secured("organisation:manage"),
@@ -273,7 +273,7 @@ async def leave(request: Request, caller: Manager) -> Response:
 
     async def work(connection: Connection) -> Response:
         await _hooked(request, connection, caller, "on_leave")
-        after = await organisations.leave(connection, caller.organisation_id or UUID(int=0), audit.by(caller))
+        after = await organisations.leave(connection, own_id(caller), audit.by(caller))
         return json_response(_shown(request, caller, after))
 
     response = await transact(request, work)

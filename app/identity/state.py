@@ -16,6 +16,7 @@ from uuid import UUID
 import psycopg
 
 from app.db.pool import Connection, Database
+from app.db.readers import Reads
 from app.http.problem import Problem
 from app.identity import tokens
 from app.identity.caller import Caller
@@ -180,7 +181,7 @@ class IdentityState:
             ring = await tokens.load_keys(connection, self._secret, {})
         return ring
 
-    async def names(self, connection: Connection, ids: Iterable[UUID]) -> dict[UUID, str]:
+    async def names(self, connection: Reads, ids: Iterable[UUID]) -> dict[UUID, str]:
         """The name of each organisation, at most `NAMES_SECONDS` old; unknown ids are left out."""
         if time.monotonic() > self._names_until:
             self._names = {}

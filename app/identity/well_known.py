@@ -53,7 +53,7 @@ _METADATA = component(
 
 @router.get(
     "/.well-known/oauth-authorization-server",
-    operation_id="readAuthorizationServer",
+    operation_id="getAuthorizationServer",
     responses=responses({200: answer(_METADATA)}),
     openapi_extra=public(),
 )
@@ -82,7 +82,7 @@ async def read_authorization_server(request: Request) -> Response:
 
 @router.get(
     "/.well-known/jwks.json",
-    operation_id="readKeySet",
+    operation_id="getKeySet",
     responses=responses({200: answer(_JWKS, headers=["ETag"])}),
     openapi_extra={**public(), "parameters": [IF_NONE_MATCH]},
 )
