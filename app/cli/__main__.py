@@ -4,14 +4,23 @@
 also when the command fails; everything else goes to standard error.
 """
 
+import importlib
 import sys
-from argparse import ArgumentParser, _SubParsersAction
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import NoReturn
 
-from app import cli_client
-from app.cli import admin, doctor, gate, serve
 from app.cli.outcome import FAILED, MISUSED, CommandFailed, say, show
+
+MEMBER_SIDE = "app.cli_client"
+MODULES = {
+    "serve": "app.cli.serve",
+    "admin": "app.cli.admin",
+    "doctor": "app.cli.doctor",
+    **dict.fromkeys(("check", "test", "openapi", "bench"), "app.cli.gate"),
+    **dict.fromkeys(("login", "me", "list", "show", "push", "pull", "watch", "export", "import"), MEMBER_SIDE),
+}
+"""The module of each command; each has a function `register` that declares its commands."""
 
 
 class MisuseError(Exception):
@@ -26,15 +35,12 @@ class Parser(ArgumentParser):
         raise MisuseError(f"{self.format_usage()}{self.prog}: {message}")
 
 
-def parser() -> Parser:
-    """All commands."""
+def parser(first: str) -> Parser:
+    """The commands; where the first word names one, only its module is loaded, because loading all takes seconds."""
     declared = Parser(prog="minga", description="Share issues, cases and resources on security sector reform.")
-    commands: _SubParsersAction[ArgumentParser] = declared.add_subparsers(metavar="COMMAND", required=True)  # type: ignore[assignment]
-    serve.add_parser(commands)
-    admin.add_parser(commands)
-    doctor.add_parser(commands)
-    gate.add_parsers(commands)
-    cli_client.register(commands)
+    commands = declared.add_subparsers(metavar="COMMAND", required=True)
+    for module in [MODULES[first]] if first in MODULES else dict.fromkeys(MODULES.values()):
+        importlib.import_module(module).register(commands)
     return declared
 
 
@@ -42,11 +48,12 @@ def main(words: Sequence[str]) -> int:
     """The exit code of the command."""
     json = "--json" in words
     try:
-        arguments, rest = parser().parse_known_args(words)
+        first = words[0] if words else ""
+        arguments, rest = parser(first).parse_known_args(words)
         if rest and not hasattr(arguments, "takes_rest"):
             raise MisuseError(f"minga: unknown arguments: {' '.join(rest)}")
-        if arguments.run.__module__ == cli_client.__name__:
-            return cli_client.carry_out(arguments)
+        if MODULES[first] == MEMBER_SIDE:
+            return int(importlib.import_module(MEMBER_SIDE).carry_out(arguments))
         code: int = arguments.run(arguments, rest)
         return code
     except MisuseError as error:

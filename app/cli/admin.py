@@ -17,8 +17,8 @@ from app.db.pool import Connection
 from app.http.problem import Problem
 from app.identity import audit, credentials, networks, organisations, tokens
 from app.identity.caller import SCOPES, Caller
-from app.identity.tables import KINDS as ORGANISATION_KINDS
-from app.identity.tables import LISTINGS
+from app.identity.vocabulary import KINDS as ORGANISATION_KINDS
+from app.identity.vocabulary import LISTINGS
 from app.kinds import KINDS
 from app.records import read, store
 from app.records.change import Action, Change
@@ -97,7 +97,7 @@ async def rotate_keys(connection: Connection, place: Place, arguments: Namespace
     return await tokens.rotate_keys(connection, place.secret, now=arguments.now)
 
 
-def add_parser(commands: Any) -> None:
+def register(commands: Any) -> None:
     """Declare the command and everything below it."""
     parser: ArgumentParser = commands.add_parser("admin", help="acts of the operator")
     nouns = parser.add_subparsers(metavar="NOUN", required=True)

@@ -21,7 +21,7 @@ from app.sealing import NotSealedHere
 OLDEST_VERSION = 150000
 
 
-def add_parser(commands: Any) -> None:
+def register(commands: Any) -> None:
     """Declare the command."""
     parser: ArgumentParser = commands.add_parser("doctor", help="examine database, keys and every stored record")
     parser.add_argument("--data-dir", type=Path, help="folder of the embedded database (./data)")

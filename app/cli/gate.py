@@ -104,7 +104,7 @@ def bench(_: Namespace, rest: list[str]) -> int:
     return _run("-m", "benchmarks", *rest)
 
 
-def add_parsers(commands: Any) -> None:
+def register(commands: Any) -> None:
     """Declare the commands."""
     parser: ArgumentParser = commands.add_parser("check", help="format, lint, types, imports, migrations, contract")
     parser.set_defaults(run=check)

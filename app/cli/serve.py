@@ -24,7 +24,7 @@ from app.kinds import founding
 from app.sealing import NotSealedHere
 
 
-def add_parser(commands: Any) -> None:
+def register(commands: Any) -> None:
     """Declare the command."""
     parser: ArgumentParser = commands.add_parser("serve", help="run the service")
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")

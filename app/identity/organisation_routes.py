@@ -22,8 +22,8 @@ from app.identity.access import PublicReader, member, own_id
 from app.identity.caller import Caller
 from app.identity.organisations import COLUMNS, Organisation, visible_organisations
 from app.identity.profile import Profile
-from app.identity.tables import KINDS, STATUSES
 from app.identity.views import OrganisationView
+from app.identity.vocabulary import KINDS, STATUSES
 
 Manager = Annotated[Caller, member("organisation:manage")]
 Hook = Callable[[Request, Connection, Caller], Awaitable[None]]

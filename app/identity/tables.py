@@ -23,18 +23,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import UUID as PgUuid
 from sqlmodel import Field, SQLModel
 
-KINDS = (
-    "civil-society-organisation",
-    "network",
-    "academia",
-    "think-tank",
-    "international-ngo",
-    "donor",
-    "intergovernmental",
-    "node",
-)
-LISTINGS = ("public", "members", "unlisted")
-STATUSES = ("not-claimed", "invited", "active", "suspended", "left")
+from app.identity.vocabulary import KINDS, LISTINGS, STATUSES
 
 
 def _one_of(column: str, values: tuple[str, ...], name: str) -> CheckConstraint:
