@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+from app.db.readers import Readers
+
 type_row = tuple[Any, ...]
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -35,10 +37,11 @@ def driver_url(database_url: str) -> str:
 
 
 class Database:
-    """A pool of connections to one PostgreSQL. Open it with `async with`."""
+    """A pool of connections to one PostgreSQL, and half as many readers. Open it with `async with`."""
 
     def __init__(self, url: str, *, size: int = 10) -> None:
         self.url = driver_url(url)
+        self.readers = Readers(self.url, SESSION_OPTIONS, max(1, size // 2))
         self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             self.url,
             min_size=1,
@@ -55,6 +58,7 @@ class Database:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.readers.close()
         await self.pool.close(timeout=5)
 
     @asynccontextmanager

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db.pool import Connection
+from app.db.readers import Reads
 from app.identity.caller import Caller
 from app.records.filters import SORTS, Filter, Order
 from app.records.marking import Branch, branches, parameters, tombstone_visible_to, visible_to
@@ -40,7 +41,7 @@ _ROW = (
 _DOCUMENT = "document ON document.record_id = record.id AND document.language = record.language"
 
 
-async def one(connection: Connection, caller: Caller, kind: str, record_id: UUID, known_version: int = 0) -> Row | None:
+async def one(connection: Reads, caller: Caller, kind: str, record_id: UUID, known_version: int = 0) -> Row | None:
     """The record, or None where the caller may not even know of it; a tombstone has status `withdrawn`.
 
     The document is left out when the caller already holds `known_version`.
@@ -58,7 +59,7 @@ async def one(connection: Connection, caller: Caller, kind: str, record_id: UUID
 
 
 async def page(
-    connection: Connection,
+    connection: Reads,
     caller: Caller,
     kind: str,
     *,
@@ -118,7 +119,7 @@ def _part(branch: Branch, kind: str, order: Order, direction: str, limit: int, w
     )
 
 
-async def total(connection: Connection, caller: Caller, kind: str, filters: Filter) -> tuple[int, bool]:
+async def total(connection: Reads, caller: Caller, kind: str, filters: Filter) -> tuple[int, bool]:
     """How many visible records match, and whether counting stopped at 10,000."""
     where = f" AND {filters.sql}" if filters.sql else ""
     parts = []

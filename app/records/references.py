@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db.pool import Connection
+from app.db.readers import Reads
 from app.http.problem import Fault, Problem
 from app.identity.caller import Caller
 from app.identity.organisations import visible_organisations
@@ -143,7 +144,7 @@ def _needs_guard(kind: Kind, after: State, records: dict[UUID, _Target], organis
     return any(not organisations.get(found, False) for _, _, found in targets(kind, after.body, organisations=True))
 
 
-async def visible_ids(connection: Connection, caller: Caller, ids: Iterable[Any]) -> frozenset[str]:
+async def visible_ids(connection: Reads, caller: Caller, ids: Iterable[Any]) -> frozenset[str]:
     """Those of `ids` (as text) that are records the caller may read now."""
     cursor = await connection.execute(
         f"SELECT id::text FROM record WHERE id = ANY (%(ids)s::uuid[]) AND {visible_to(caller)}",
@@ -152,7 +153,7 @@ async def visible_ids(connection: Connection, caller: Caller, ids: Iterable[Any]
     return frozenset(row[0] for row in await cursor.fetchall())
 
 
-async def visible_organisation_ids(connection: Connection, caller: Caller, ids: Iterable[Any]) -> frozenset[str]:
+async def visible_organisation_ids(connection: Reads, caller: Caller, ids: Iterable[Any]) -> frozenset[str]:
     """Those of `ids` (as text) that are organisations the caller may see now."""
     predicate, values = visible_organisations(caller)
     cursor = await connection.execute(

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.db.pool import Connection
+from app.db.readers import Reads
 from app.http.responses import bytes_response, empty_response, json_bytes
 from app.identity.caller import Caller
 from app.records import etag, pages, references, render
@@ -43,7 +44,7 @@ def tlp_header(labels: Iterable[str]) -> dict[str, str]:
 
 
 async def stripped(
-    connection: Connection, caller: Caller, kind: Kind, documents: Sequence[dict[str, Any]]
+    connection: Reads, caller: Caller, kind: Kind, documents: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """The documents less the references this caller may not have."""
     found = {target for document in documents for _, _, target in targets(kind, document)}
@@ -62,7 +63,7 @@ async def stripped(
 
 
 async def documents(
-    request: Request, connection: Connection, caller: Caller, kind: Kind, rows: Sequence[Row], *, full: bool
+    request: Request, connection: Reads, caller: Caller, kind: Kind, rows: Sequence[Row], *, full: bool
 ) -> tuple[list[bytes], list[str]]:
     """Each row's document as this caller gets it, and for each a suffix of its validator ("" where nothing is lost)."""
     bodies = [row.document or b"{}" for row in rows]
@@ -88,9 +89,7 @@ async def documents(
     return framed, suffixes
 
 
-async def linked(
-    request: Request, connection: Connection, caller: Caller, found: Sequence[tuple[str, Row]]
-) -> list[bytes]:
+async def linked(request: Request, connection: Reads, caller: Caller, found: Sequence[tuple[str, Row]]) -> list[bytes]:
     """Items of a list of backlinks: `{"relation", "record"}` with brief documents of any kind."""
     kinds: Mapping[str, Kind] = request.app.state.kinds
     items = []
@@ -115,7 +114,7 @@ def projection(view: str, fields: Sequence[str] | None) -> str:
 
 async def one(
     request: Request,
-    connection: Connection,
+    connection: Reads,
     caller: Caller,
     kind: Kind,
     row: Row,
@@ -150,7 +149,7 @@ def not_modified(caller: Caller, row: Row) -> Response:
 
 async def listing(
     request: Request,
-    connection: Connection,
+    connection: Reads,
     caller: Caller,
     kind: Kind,
     rows: Sequence[Row],
@@ -199,7 +198,7 @@ def page_url(request: Request, cursor: str) -> str:
 
 
 async def written(
-    request: Request, connection: Connection, caller: Caller, kind: Kind, state: State, status: int = 200
+    request: Request, connection: Reads, caller: Caller, kind: Kind, state: State, status: int = 200
 ) -> Response:
     """The answer to a write: the full record as it is now, or nothing where the client prefers that."""
     headers = {
@@ -214,7 +213,7 @@ async def written(
     return bytes_response(await whole(request, connection, caller, kind, state), status, headers)
 
 
-async def whole(request: Request, connection: Connection, caller: Caller, kind: Kind, state: State) -> bytes:
+async def whole(request: Request, connection: Reads, caller: Caller, kind: Kind, state: State) -> bytes:
     """The full document of a state, as this caller gets it."""
     document = render.full(state)
     if any(True for _ in (*targets(kind, state.body), *targets(kind, state.body, organisations=True))):
