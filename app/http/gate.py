@@ -85,7 +85,7 @@ class Gate:
                 receive = limits.limited(receive, path)
 
         method: str = scope["method"]
-        head = method == "HEAD" and not limits.body_rule(path).own_head
+        head = method == "HEAD"
         if head:
             scope = {**scope, "method": "GET"}
         status = 0

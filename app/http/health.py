@@ -17,7 +17,6 @@ from app.http.responses import bytes_response, json_response
 
 CHECK_SECONDS = 3.0
 REMEMBERED_SECONDS = 0.5
-LAG_SECONDS = 60.0
 
 Check = Callable[[FastAPI], Awaitable[Any]]
 """Gives what is worth showing; an exception means that the service is not ready."""

@@ -22,7 +22,6 @@ class BodyRule:
 
     max_bytes: int | None = MAX_BODY_BYTES
     accepts_encoding: bool = False
-    own_head: bool = False
 
 
 DEFAULT_RULE = BodyRule()
