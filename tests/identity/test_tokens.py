@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+import random
 import statistics
 import time
 from typing import Any
@@ -134,21 +135,29 @@ async def test_refused_token_requests_speak_rfc_6749(
 async def test_wrong_secret_and_unknown_client_look_and_take_the_same(
     client: httpx.AsyncClient, make_organisation: MakeOrganisation
 ) -> None:
-    """A2: same status, body and headers; medians within 2.5×."""
+    """A2: same status, body and headers; medians within 2.5×.
+
+    A difference in the code shows in every round; one that a busy machine makes does not show in three.
+    """
     member = await make_organisation()
-    taken: dict[str, list[float]] = {"known": [], "unknown": []}
+    clients = [member.client_id, "mngc_" + "0" * 21]
     bodies = set()
-    for _ in range(40):
-        for name, client_id in (("known", member.client_id), ("unknown", "mngc_" + "0" * 21)):
-            started = time.perf_counter()
-            answer = await client.post("/oauth/token", data=FORM, auth=(client_id, "mng_wrong"))
-            taken[name].append(time.perf_counter() - started)
-            assert answer.status_code == 401
-            assert answer.headers["www-authenticate"].startswith("Basic")
-            bodies.add(answer.content)
+
+    async def ratio() -> float:
+        taken: dict[str, list[float]] = {client_id: [] for client_id in clients}
+        for _ in range(40):
+            for client_id in random.sample(clients, 2):
+                started = time.perf_counter()
+                answer = await client.post("/oauth/token", data=FORM, auth=(client_id, "mng_wrong"))
+                taken[client_id].append(time.perf_counter() - started)
+                assert answer.status_code == 401
+                assert answer.headers["www-authenticate"].startswith("Basic")
+                bodies.add(answer.content)
+        known, unknown = (statistics.median(taken[client_id]) for client_id in clients)
+        return max(known, unknown) / min(known, unknown)
+
+    assert min([await ratio() for _ in range(3)]) < 2.5
     assert len(bodies) == 1
-    ratio = statistics.median(taken["known"]) / statistics.median(taken["unknown"])
-    assert 1 / 2.5 < ratio < 2.5
 
 
 async def test_wrong_secrets_do_not_lock_out_the_true_client(
