@@ -207,7 +207,7 @@ async def charge(
     """Counts this request and waits for its turn. Without a credential the caller's address pays.
 
     Call it once for each request, when the caller is known; an endpoint of bulk work calls it again with `bulk`, which
-    takes from the organisation's bulk budget only.
+    takes from the bulk budget of the organisation (or address) only.
 
     Errors: Problem rate-limited (429) with Retry-After.
     """
@@ -216,7 +216,7 @@ async def charge(
         return
     ticket: _Ticket | None = request.scope.get(STATE)
     if bulk:
-        charged = [(BULK, str(organisation_id))]
+        charged = [(BULK, address_of(request) if organisation_id is None else str(organisation_id))]
     elif credential_id is not None:
         charged = [(CREDENTIAL, str(credential_id)), (ORGANISATION, str(organisation_id))]
     else:

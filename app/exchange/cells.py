@@ -1,0 +1,154 @@
+"""Cells: a record as a row of CSV and back, without loss and without a formula a spreadsheet would run.
+
+Texts stand as they are; lists of codes and ids are joined with `;`; every other structure is JSON. A cell that a
+spreadsheet would take for a formula gets an apostrophe in front, and one that begins with apostrophes before such a
+sign gets one more, so that reading takes exactly one away. An empty cell is a missing value.
+
+Source: safety I7 (OWASP, CSV injection); RFC 4180.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args, get_origin
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel
+
+from app.http.problem import Fault, Problem
+from app.records.fields import LANGUAGE_TAG
+from app.records.kind import Kind
+
+FORMULA = re.compile("'*[=+\\-@\t\r\n]")
+ENVELOPE = (
+    "id",
+    "kind",
+    "url",
+    "organisation",
+    "organisation_name",
+    "external_id",
+    "tlp",
+    "audience",
+    "status",
+    "stage",
+    "version",
+    "created_at",
+    "updated_at",
+    "published_at",
+)
+"""Columns of every kind, before those of its body. What is written is what may be imported again."""
+
+LIST_CELLS = frozenset({"audience"})
+NUMBER_CELLS = frozenset({"version"})
+
+
+def columns(kind: Kind) -> tuple[str, ...]:
+    """The columns of a kind, in an order that does not change but for new ones at the end of the body's."""
+    return (*ENVELOPE, *kind.body.model_fields)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and ";" not in value and value[0] not in '["{'
+
+
+def written(value: Any) -> str:
+    """The cell for a value of a body."""
+    if value is None or value == []:
+        return ""
+    if isinstance(value, str):
+        cell = value
+    elif isinstance(value, list) and all(_is_plain(one) for one in value):
+        cell = ";".join(value)
+    else:
+        cell = orjson.dumps(value).decode()
+    return f"'{cell}" if FORMULA.match(cell) else cell
+
+
+def row(kind: Kind, record: Mapping[str, Any]) -> list[str]:
+    """The row of a record in its full view."""
+    flat = {
+        **record,
+        "organisation": record["organisation"]["id"],
+        "organisation_name": record["organisation"]["name"],
+    }
+    return [written(flat.get(name)) for name in columns(kind)]
+
+
+def lines(rows: Sequence[Sequence[str]]) -> bytes:
+    """Rows as CSV with CRLF."""
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\r\n").writerows(rows)
+    return out.getvalue().encode()
+
+
+def read(kind: Kind, cells: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The body a row stands for, and its texts in other languages (column `title@fr`), by language.
+
+    Empty cells are left out. What cannot be read as the structure it should be stays text, which validation then
+    refuses at its place. Errors: 422 `invalid-body` for a translation of what is no text, or to no language.
+    """
+    record: dict[str, Any] = {}
+    translations: dict[str, dict[str, Any]] = {}
+    for name, cell in cells.items():
+        if cell == "" or name in ("url", "organisation_name"):
+            continue
+        text = cell[1:] if cell[0] == "'" and FORMULA.match(cell) else cell
+        field, at, language = name.partition("@")
+        if not at:
+            record[name] = _structure(kind, name, text)
+        elif field not in kind.body.model_fields or field == "language" or not LANGUAGE_TAG.fullmatch(language):
+            raise Problem("invalid-body", errors=[Fault("", "unknown-translation")])
+        else:
+            translations.setdefault(language, {})[field] = _structure(kind, field, text)
+    return record, translations
+
+
+def unknown_columns(kind: Kind, names: Sequence[str]) -> list[Fault]:
+    """A fault for each column that no record of the kind has."""
+    known = {*columns(kind)}
+    return [
+        Fault(f"/columns/{place}", "unknown-column")
+        for place, name in enumerate(names)
+        if name.partition("@")[0] not in known
+    ]
+
+
+def _structure(kind: Kind, name: str, text: str) -> Any:
+    if name in NUMBER_CELLS:
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else text
+    if name not in LIST_CELLS and name not in kind.body.model_fields:
+        return text
+    forms = {list} if name in LIST_CELLS else set(_forms(kind.body.model_fields[name].annotation))
+    if forms <= {str}:
+        return text
+    if text[0] in '[{"' or forms & {int, float, bool}:
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return text
+    return [part.strip() for part in text.split(";") if part.strip()] if list in forms else text
+
+
+def _forms(annotation: Any) -> list[type]:
+    """What a field may be: `str` (also ids and codes), `list`, `dict`, numbers."""
+    origin = get_origin(annotation)
+    if origin in (list, tuple, set):
+        return [list]
+    if origin is dict:
+        return [dict]
+    if get_args(annotation):
+        return [form for inner in get_args(annotation) for form in _forms(inner) if inner is not type(None)]
+    if isinstance(annotation, type):
+        if issubclass(annotation, BaseModel):
+            return [dict]
+        if issubclass(annotation, bool):
+            return [bool]
+        if issubclass(annotation, int) and not issubclass(annotation, str):
+            return [int]
+        if issubclass(annotation, float):
+            return [float]
+        if issubclass(annotation, str | UUID):
+            return [str]
+    return []

@@ -1,0 +1,147 @@
+"""`GET /v1/exports/{plural}.ndjson|csv`: everything of a kind that the caller may read, without end or haste.
+
+Rows are stored documents, read in keyset pages by id, each in a statement of its own: while a slow reader reads, no
+connection, snapshot or turn is held. The place in the change feed is taken before the first row and travels ahead of
+the rows, so that export and feed from there make an exact copy.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+
+from app.db.pool import Connection, Database
+from app.exchange import cells, feed
+from app.exchange.changes import feed_url
+from app.http import query
+from app.http.openapi import answer, public, responses
+from app.http.query import query_parameters, read_query
+from app.http.rate import charge, end_turn
+from app.identity import audit
+from app.identity.access import PublicReader, bearer_token, require_scope
+from app.identity.caller import Caller
+from app.records import show
+from app.records.filters import Filter, filter_parameters, narrowed
+from app.records.kind import Kind
+from app.records.marking import parameters, visible_to
+from app.records.read import Row
+
+PAGE_ROWS = 500
+FEED_HEADER = "Minga-Feed"
+MEDIA_TYPES = {"ndjson": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+NO_ID = UUID(int=0)
+
+
+class AccessEnded(Exception):
+    """The caller may no longer read as it did when the export began; the answer breaks off."""
+
+
+async def rows_after(
+    connection: Connection, caller: Caller, kind: Kind, filters: Filter, after: UUID, limit: int = PAGE_ROWS
+) -> list[Row]:
+    """The next rows by id, with their stored documents."""
+    own = "true" if filters.statuses and "withdrawn" in filters.statuses else "{status} <> 'withdrawn'"
+    narrower = f" AND {filters.sql}" if filters.sql else ""
+    if filters.statuses:
+        narrower += " AND record.status = ANY (%(statuses)s)"
+    cursor = await connection.execute(
+        "SELECT record.id, record.kind, record.version, record.organisation_id, record.tlp, record.status,"
+        " record.refs_guarded, record.external_id, record.audience, document.full_view"
+        " FROM record JOIN document ON document.record_id = record.id AND document.language = record.language"
+        f" WHERE record.id > %(after)s AND record.kind = '{kind.name}' AND record.erased_at IS NULL"
+        f" AND {visible_to(caller, own=own)}{narrower} ORDER BY record.id LIMIT {limit}",
+        {**parameters(caller), **filters.values, "statuses": sorted(filters.statuses or ()), "after": after},
+        binary=True,
+    )
+    return [Row(*row) for row in await cursor.fetchall()]
+
+
+def export_router(kinds: Mapping[str, Kind]) -> APIRouter:
+    """Router with two exports for each kind."""
+    router = APIRouter(tags=["exchange"])
+    for kind in kinds.values():
+        _add(router, kind, "ndjson")
+        _add(router, kind, "csv")
+    return router
+
+
+def _add(router: APIRouter, kind: Kind, form: str) -> None:
+    known = {
+        **filter_parameters(kind),
+        "after": query.uuid().described("Go on after the row with this id: an export that broke off is taken up."),
+    }
+    if form == "csv":
+        known["bom"] = query.boolean().described("Begins with a byte order mark, for spreadsheets that need one.")
+    shown = "lines of JSON, the first with the place in the feed" if form == "ndjson" else "CSV, the first row names"
+    name = "Ndjson" if form == "ndjson" else "Csv"
+
+    @router.get(
+        f"/v1/exports/{kind.plural}.{form}",
+        operation_id=f"export{kind.plural_operation}{name}",
+        summary=f"All {kind.plural} you may read, as {form.upper()}",
+        responses=responses(
+            {200: answer({"type": "string"}, f"Rows in order of id: {shown}.", media_type=MEDIA_TYPES[form])},
+            "invalid-parameter",
+        ),
+        openapi_extra={"parameters": query_parameters(known), **public("exchange:bulk")},
+    )
+    async def export(request: Request, caller: PublicReader) -> Response:
+        if caller.is_member:
+            require_scope(caller, "exchange:bulk")
+        asked = read_query(request, known)
+        await charge(request, credential_id=caller.credential_id, organisation_id=caller.organisation_id, bulk=True)
+        filters = narrowed(caller, kind, asked)
+        database: Database = request.app.state.database
+        if caller.is_member:
+            async with database.transaction() as connection:
+                details = {"kind": kind.name, "format": form, "resumed": asked["after"] is not None}
+                actor = audit.by(caller)
+                await audit.record(
+                    connection, "export.read", actor, organisation_id=caller.organisation_id, details=details
+                )
+        async with database.connection() as connection:
+            place = await feed.now(connection)
+        wanted = feed.Wanted((kind.name,), asked["organisation"], asked["region"], asked["topic"], asked["language"])
+        address = feed_url(request, caller, wanted, place)
+        end_turn(request)
+        first = orjson.dumps({"feed": address}) + b"\n"
+        if form == "csv":
+            first = (b"\xef\xbb\xbf" if asked["bom"] else b"") + cells.lines([cells.columns(kind)])
+        headers = {
+            "Cache-Control": show.NO_STORE,
+            FEED_HEADER: address,
+            "Content-Disposition": f'attachment; filename="{kind.plural}.{form}"',
+        }
+        body = _rows(request, caller, kind, form, filters, asked["after"] or NO_ID, first)
+        return StreamingResponse(body, headers=headers, media_type=MEDIA_TYPES[form])
+
+
+async def _rows(
+    request: Request, caller: Caller, kind: Kind, form: str, filters: Filter, after: UUID, first: bytes
+) -> AsyncIterator[bytes]:
+    database: Database = request.app.state.database
+    yield first
+    while True:
+        await _still(request, caller)
+        async with database.connection() as connection:
+            rows = await rows_after(connection, caller, kind, filters, after)
+            bodies, _ = await show.documents(request, connection, caller, kind, rows, full=True)
+        if form == "ndjson":
+            yield b"".join(body + b"\n" for body in bodies)
+        else:
+            yield cells.lines([cells.row(kind, orjson.loads(body)) for body in bodies])
+        if len(rows) < PAGE_ROWS:
+            return
+        after = rows[-1].id
+
+
+async def _still(request: Request, caller: Caller) -> None:
+    """Passes while the caller may read as before. Errors: AccessEnded, InvalidToken: the answer breaks off."""
+    token = bearer_token(request)
+    if token is not None:
+        now: Any = await request.app.state.identity.caller(token)
+        if now.access_epoch != caller.access_epoch or not now.scopes >= {"records:read", "exchange:bulk"}:
+            raise AccessEnded

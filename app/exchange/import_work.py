@@ -1,0 +1,337 @@
+"""Working an import through: part by part, each in one short transaction together with the progress.
+
+Whoever dies in the middle leaves the part undone and the progress where it was; whoever comes next goes on there. The
+records are stored as if each had been sent alone: same rules, same revisions, same problems.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+from psycopg import errors
+from psycopg.types.json import Jsonb
+
+from app.db.pool import Connection, Database
+from app.exchange import cells, standing
+from app.http import strict_json
+from app.http.problem import Fault, Problem
+from app.identity.caller import Caller
+from app.records import store
+from app.records.change import Action, Change
+from app.records.diff import changes as differences
+from app.records.kind import Kind
+from app.records.state import State
+from app.records.store import Written
+
+LEASE_SECONDS = 30
+PROBLEMS_KEPT = 1000
+LINES_KEPT = 1000
+SCOPES = frozenset({"exchange:bulk", "records:write"})
+
+log = logging.getLogger("minga.exchange")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the lines of one part."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def refuse(self, number: int, code: str, pointer: str = "", detail: str | None = None) -> None:
+        """Notes that a line was refused, and why; never what stood in it."""
+        entry = {"line": number, "pointer": pointer, "code": code}
+        self.problems.append(entry if detail is None else {**entry, "detail": detail})
+
+    def refuse_with(self, number: int, problem: Problem) -> None:
+        """Notes a line refused by the store."""
+        self.failed += 1
+        if not problem.errors:
+            self.refuse(number, problem.code, detail=problem.detail)
+        for fault in problem.errors:
+            self.refuse(number, fault.code, fault.pointer)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An import as its worker needs it."""
+
+    id: UUID
+    organisation_id: UUID
+    credential_id: UUID
+    kind: str | None
+    format: str
+    dry_run: bool
+    atomic: bool
+    next_part: int
+
+
+_CLAIM = f"""
+UPDATE import_job SET status = 'running', leased_until = now() + interval '{LEASE_SECONDS} seconds'
+WHERE id = (SELECT id FROM import_job WHERE status IN ('queued', 'running')
+    AND (leased_until IS NULL OR leased_until < now()) ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING id, organisation_id, credential_id, kind, format, dry_run, atomic, next_part
+"""
+
+
+async def claim(database: Database) -> Job | None:
+    """The next import that nobody works on, leased for half a minute."""
+    async with database.connection() as connection:
+        row = await (await connection.execute(_CLAIM)).fetchone()
+    return None if row is None else Job(*row)
+
+
+async def work(database: Database, kinds: Mapping[str, Kind], job: Job) -> None:
+    """Works a claimed import through to its end. Errors: those of the database; the import then goes on later."""
+    if job.atomic:
+        await _all_or_nothing(database, kinds, job)
+        return
+    number = job.next_part
+    while await _one_part(database, kinds, job, number):
+        number += 1
+
+
+async def _one_part(database: Database, kinds: Mapping[str, Kind], job: Job, number: int) -> bool:
+    """Works one part through; False when there is none any more, or another worker was faster."""
+    try:
+        async with database.transaction() as connection:
+            part = await _part(connection, job, number)
+            caller = await _caller(connection, job)
+            if caller is None:
+                await _finish(connection, job, "failed", "credential-ended")
+                return False
+            if part is None:
+                await _finish(connection, job, "done", None)
+                return False
+            outcome = await import_lines(connection, caller, kinds, job, part)
+            return await _advance(connection, job, number, len(part), outcome)
+    except (errors.SerializationFailure, errors.DeadlockDetected):
+        log.info("an import part is tried again")
+        return await _one_part(database, kinds, job, number)
+
+
+async def _all_or_nothing(database: Database, kinds: Mapping[str, Kind], job: Job) -> None:
+    total = Outcome()
+    done = 0
+    try:
+        async with database.transaction() as connection:
+            caller = await _caller(connection, job)
+            if caller is None:
+                raise _Refused("credential-ended")
+            while (part := await _part(connection, job, done)) is not None:
+                outcome = await import_lines(connection, caller, kinds, job, part)
+                if not await _advance(connection, job, done, len(part), outcome):
+                    return
+                for name in ("created", "updated", "unchanged", "failed"):
+                    setattr(total, name, getattr(total, name) + getattr(outcome, name))
+                total.problems += outcome.problems
+                done += 1
+            if total.failed:
+                raise _Refused("lines-refused")
+            await _finish(connection, job, "done", None)
+    except _Refused as refused:
+        # Nothing was stored; what was wrong is told all the same.
+        async with database.transaction() as connection:
+            await connection.execute(
+                "UPDATE import_job SET failed = %s, problems = %s WHERE id = %s",
+                [total.failed, Jsonb(total.problems[:PROBLEMS_KEPT]), job.id],
+            )
+            await _finish(connection, job, "failed", refused.reason)
+
+
+class _Refused(Exception):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+async def _part(connection: Connection, job: Job, number: int) -> list[Any] | None:
+    cursor = await connection.execute(
+        "SELECT lines FROM import_part WHERE job_id = %s AND number = %s", [job.id, number]
+    )
+    row = await cursor.fetchone()
+    return None if row is None else orjson.loads(row[0])
+
+
+async def _caller(connection: Connection, job: Job) -> Caller | None:
+    caller = await standing.organisation(connection, job.organisation_id, job.credential_id)
+    return caller if caller is not None and caller.scopes >= SCOPES else None
+
+
+async def _advance(connection: Connection, job: Job, number: int, lines: int, outcome: Outcome) -> bool:
+    cursor = await connection.execute(
+        f"""
+UPDATE import_job SET next_part = next_part + 1, lines_done = lines_done + %(done)s, created = created + %(created)s,
+    updated = updated + %(updated)s, unchanged = unchanged + %(unchanged)s, failed = failed + %(failed)s,
+    problems = CASE WHEN jsonb_array_length(problems) < {PROBLEMS_KEPT} THEN problems || %(problems)s ELSE problems END,
+    lines = CASE WHEN jsonb_array_length(lines) < {LINES_KEPT} THEN lines || %(lines)s ELSE lines END,
+    leased_until = now() + interval '{LEASE_SECONDS} seconds'
+WHERE id = %(id)s AND next_part = %(number)s AND status = 'running'
+""",
+        {
+            "id": job.id,
+            "number": number,
+            "done": lines,
+            "created": outcome.created,
+            "updated": outcome.updated,
+            "unchanged": outcome.unchanged,
+            "failed": outcome.failed,
+            "problems": Jsonb(outcome.problems),
+            "lines": Jsonb(outcome.lines),
+        },
+    )
+    if cursor.rowcount != 1:
+        raise errors.SerializationFailure("another worker has done this part")
+    if not job.atomic:
+        await connection.execute("DELETE FROM import_part WHERE job_id = %s AND number = %s", [job.id, number])
+    return True
+
+
+async def _finish(connection: Connection, job: Job, status: str, reason: str | None) -> None:
+    await connection.execute(
+        "UPDATE import_job SET status = %s, reason = %s, finished_at = now(), leased_until = NULL"
+        " WHERE id = %s AND status = 'running'",
+        [status, reason, job.id],
+    )
+    await connection.execute("DELETE FROM import_part WHERE job_id = %s", [job.id])
+
+
+async def give_up(database: Database, job: Job) -> None:
+    """Ends an import that a fault of ours stands in the way of; what was stored before stays."""
+    async with database.transaction() as connection:
+        await _finish(connection, job, "failed", "internal")
+
+
+async def import_lines(
+    connection: Connection, caller: Caller, kinds: Mapping[str, Kind], job: Job, lines: Sequence[Sequence[Any]]
+) -> Outcome:
+    """Stores lines `[number, value, code]` in order, and says what became of each."""
+    outcome = Outcome()
+    batch: list[Asked] = []
+    named: set[Any] = set()
+    for number, value, code in lines:
+        if code is not None:
+            outcome.failed += 1
+            outcome.refuse(number, code)
+            continue
+        try:
+            asked = _asked(kinds, job, number, value)
+        except Problem as problem:
+            outcome.refuse_with(number, problem)
+            continue
+        if asked is None:
+            continue
+        change = asked.change
+        name = change.record_id or (change.external_id and (change.kind.name, change.external_id))
+        if name is not None and name in named:
+            # One call changes a record once; a line about the same record is for the next call.
+            await _store(connection, caller, job, batch, outcome)
+            batch, named = [], set()
+        named.add(name)
+        batch.append(asked)
+    await _store(connection, caller, job, batch, outcome)
+    outcome.problems.sort(key=lambda entry: entry["line"])
+    outcome.lines.sort(key=lambda entry: entry["line"])
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a line asks for: a change, and texts in other languages to go with it."""
+
+    number: int
+    change: Change
+    translations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def _asked(kinds: Mapping[str, Kind], job: Job, number: int, value: Any) -> Asked | None:
+    """What a line asks for; None for the head of an export. Errors: Problem."""
+    # Cells go the way of JSON too, so that what no body may hold is refused in both forms alike.
+    given = strict_json.parse(value.encode() if job.format == "ndjson" else orjson.dumps(value))
+    if not isinstance(given, dict):
+        raise Problem("invalid-body", errors=[Fault("", "dict_type")])
+    if given.keys() == {"feed"}:
+        return None
+    by_name = {name: kind for kind in kinds.values() for name in (kind.name, kind.plural)}
+    named = given.get("kind") or job.kind
+    kind = by_name.get(named) if isinstance(named, str) else None
+    if kind is None:
+        code = "unknown-kind" if named else "missing"
+        raise Problem("invalid-body", errors=[Fault("/kind", code)])
+    translations: Mapping[str, Mapping[str, Any]] = {}
+    if job.format == "csv":
+        given, translations = cells.read(kind, given)
+    given["kind"] = kind.name
+    if given.get("id") is not None:
+        return Asked(number, Change(kind, Action.REPLACE, _id(given["id"]), given), translations)
+    given.pop("id", None)
+    external_id = given.get("external_id")
+    if isinstance(external_id, str) and external_id:
+        return Asked(number, Change(kind, Action.REPLACE, body=given, external_id=external_id), translations)
+    body = {name: part for name, part in given.items() if name != "kind"}
+    return Asked(number, Change(kind, Action.CREATE, body=body), translations)
+
+
+def _id(value: Any) -> UUID:
+    try:
+        return UUID(value)
+    except (ValueError, TypeError, AttributeError):
+        raise Problem("invalid-body", errors=[Fault("/id", "invalid-id")]) from None
+
+
+async def _store(connection: Connection, caller: Caller, job: Job, batch: Sequence[Asked], outcome: Outcome) -> None:
+    if not batch:
+        return
+    try:
+        async with connection.transaction():
+            written = await store.write(
+                connection, caller, [asked.change for asked in batch], keep_going=True, dry_run=job.dry_run
+            )
+            for asked, result in zip(batch, written, strict=True):
+                if result.state is not None and not job.dry_run:
+                    for language, texts in asked.translations.items():
+                        await store.put_translation(connection, result.state.id, language, texts)
+    except (Problem, errors.UniqueViolation, errors.DataError) as error:
+        # One of them breaks a constraint that only the database sees: each is tried alone to find out which.
+        if len(batch) == 1:
+            problem = error if isinstance(error, Problem) else Problem("conflict")
+            outcome.refuse_with(batch[0].number, problem)
+            return
+        for one in batch:
+            await _store(connection, caller, job, [one], outcome)
+        return
+    for asked, result in zip(batch, written, strict=True):
+        _count(job, asked.number, result, outcome)
+
+
+def _count(job: Job, number: int, result: Written, outcome: Outcome) -> None:
+    if result.problem is not None:
+        outcome.refuse_with(number, result.problem)
+        return
+    if not result.changed:
+        action = "unchanged"
+        outcome.unchanged += 1
+    elif result.before is None:
+        action = "create"
+        outcome.created += 1
+    else:
+        action = "update"
+        outcome.updated += 1
+    if job.dry_run:
+        entry: dict[str, Any] = {"line": number, "action": action}
+        if action == "update" and result.before is not None and result.state is not None:
+            entry["id"] = str(result.state.id)
+            entry["changes"] = list(differences(_shown(result.before), _shown(result.state)))
+        outcome.lines.append(entry)
+
+
+def _shown(state: State) -> dict[str, Any]:
+    audience = [str(one) for one in state.marking.audience]
+    return {**state.body, "tlp": state.marking.tlp, "audience": audience, "external_id": state.external_id}
