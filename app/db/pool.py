@@ -4,10 +4,12 @@ Statements are SQL text with named parameters, run by psycopg; tables are declar
 alembic (docs/decisions/0001-psycopg-statements-sqlmodel-tables.md says why).
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
@@ -22,6 +24,17 @@ SESSION_OPTIONS = (
     "-c timezone=UTC -c statement_timeout=15s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
     " -c default_transaction_isolation=read\\ committed -c jit=off"
 )
+
+
+_rings: WeakKeyDictionary[Connection, set[str]] = WeakKeyDictionary()
+
+
+def ring_after_commit(connection: Connection, channel: str) -> None:
+    """Sends NOTIFY on `channel` once the transaction of `Database.transaction` is committed.
+
+    Inside it, NOTIFY makes every other writer wait until this one's commit is on disk, one after the other.
+    """
+    _rings.setdefault(connection, set()).add(channel)
 
 
 def driver_url(database_url: str) -> str:
@@ -42,6 +55,8 @@ class Database:
     def __init__(self, url: str, *, size: int = 10) -> None:
         self.url = driver_url(url)
         self.readers = Readers(self.url, SESSION_OPTIONS, max(1, size // 2))
+        self._channels: set[str] = set()
+        self._ringing: asyncio.Task[None] | None = None
         self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             self.url,
             min_size=1,
@@ -58,6 +73,8 @@ class Database:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._ringing is not None:
+            await self._ringing
         await self.readers.close()
         await self.pool.close(timeout=5)
 
@@ -70,5 +87,17 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside one transaction, committed on leaving, rolled back on any exception."""
-        async with self.pool.connection() as connection, connection.transaction():
-            yield connection
+        async with self.pool.connection() as connection:
+            _rings.pop(connection, None)
+            async with connection.transaction():
+                yield connection
+            self._channels |= _rings.pop(connection, set())
+        if self._channels and (self._ringing is None or self._ringing.done()):
+            self._ringing = asyncio.create_task(self._ring())
+
+    async def _ring(self) -> None:
+        """Rings once for all who committed meanwhile. A ring that is lost costs those who wait some time, no more."""
+        while self._channels:
+            channel = self._channels.pop()
+            with suppress(psycopg.Error):
+                await self.readers.execute(f"NOTIFY {channel}")

@@ -14,7 +14,7 @@ import orjson
 from psycopg import errors
 
 from app.db.ids import new_id
-from app.db.pool import Connection
+from app.db.pool import Connection, ring_after_commit
 from app.http.problem import Problem
 from app.http.transact import forget as forget_answers
 from app.identity.caller import Caller
@@ -339,7 +339,7 @@ async def _store(connection: Connection, caller: Caller, moves: Sequence[_Move])
                 )
             if erased:
                 await _forget(connection, erased)
-            await connection.execute(f"NOTIFY {CHANGES_CHANNEL}")
+        ring_after_commit(connection, CHANGES_CHANNEL)
     except errors.UniqueViolation as error:
         if error.diag.constraint_name == "record_external_id":
             raise Problem("external-id-taken") from None
