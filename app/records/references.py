@@ -67,11 +67,11 @@ async def _records(connection: Connection, caller: Caller, ids: Iterable[UUID]) 
 
 
 async def _organisations(connection: Connection, caller: Caller, ids: Iterable[UUID]) -> dict[UUID, bool]:
-    """Organisations the caller may see → whether everyone may."""
+    """Organisations the caller may see → whether everyone may; locked, so that none draws back before the commit."""
     predicate, values = visible_organisations(caller)
     cursor = await connection.execute(
         f"SELECT id, listing = 'public' OR status = 'not-claimed' FROM organisation"
-        f" WHERE id = ANY (%(ids)s) AND status <> 'left' AND {predicate}",
+        f" WHERE id = ANY (%(ids)s) AND status <> 'left' AND {predicate} ORDER BY id FOR SHARE OF organisation",
         {**values, "ids": list(ids)},
     )
     return dict(await cursor.fetchall())
