@@ -90,6 +90,46 @@ def _batches(numbers: range) -> Iterator[range]:
         yield numbers[start : start + BATCH]
 
 
+SHIFTED = {name: f"source.{name} - shift" for name in ("created_at", "updated_at", "published_at")}
+RENAMED = {
+    name: f"convert_to(replace(convert_from(source.{name}, 'UTF8'), old::text, new::text), 'UTF8')"
+    for name in ("brief", "full_view")
+}
+COPIED = {
+    "record": ("id", SHIFTED),
+    "document": ("record_id", RENAMED),
+    "record_reader": ("record_id", SHIFTED),
+    "search_text": ("record_id", {}),
+}
+
+
+async def multiply(database: Database, times: int) -> None:
+    """Adds copies of every record, with ids and times of their own, until there are `times` as many.
+
+    Ten times faster than writing them; what a reader meets (rows, documents, words, readers) is the same.
+    """
+    async with database.connection() as connection:
+        await connection.execute("SET statement_timeout = 0")
+        await connection.execute("CREATE TEMP TABLE base AS SELECT id AS old FROM record")
+        for copy in range(1, times):
+            async with connection.transaction():
+                await connection.execute(
+                    "CREATE TEMP TABLE pair ON COMMIT DROP AS SELECT old, uuidv7(-shift) AS new, shift"
+                    f" FROM base, (SELECT interval '{copy} minutes' AS shift) AS moved"
+                )
+                for table, (key, changed) in COPIED.items():
+                    cursor = await connection.execute(
+                        "SELECT column_name FROM information_schema.columns WHERE table_name = %s", [table]
+                    )
+                    names = [row[0] for row in await cursor.fetchall()]
+                    values = ["new" if name == key else changed.get(name, f"source.{name}") for name in names]
+                    await connection.execute(
+                        f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(values)}"
+                        f" FROM {table} AS source JOIN pair ON pair.old = source.{key}"
+                    )
+        await connection.execute("RESET statement_timeout")
+
+
 async def settle(database: Database) -> None:
     """Brings the planner's statistics up to date, as autovacuum does some minutes after a load."""
     async with database.connection() as connection:
