@@ -32,3 +32,5 @@ class Settings(BaseSettings):
     security_contact: str | None = Field(None, description="Where to report a weakness: a mailto: or https: address.")
     log_level: str = Field("info", description="Level of the JSON log on standard error.")
     embedded_worker: bool = Field(True, description="`off` when `minga worker` runs background jobs elsewhere.")
+    webhook_loopback: bool = Field(False, description="`on` lets webhooks go to this machine, by http too: development.")
+    webhook_ports: str = Field("443", pattern="^[0-9]{1,5}(,[0-9]{1,5})*$", description="Ports webhooks may go to.")
