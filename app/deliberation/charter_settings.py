@@ -1,17 +1,18 @@
 """The machine-read settings of a charter, and the defaults until one is adopted. Source: domain.md §2.3–§2.5."""
 
-from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from pydantic_core import PydanticCustomError
 
 from app.deliberation.trends import Thresholds
 
-MAY_VOTE = ("civil-society-organisation", "network", "academia", "think-tank", "international-ngo")
+VotingKind = Literal["civil-society-organisation", "network", "academia", "think-tank", "international-ngo"]
 """Kinds of organisations a charter may give a vote; donors, intergovernmental bodies and nodes never have one."""
+
+MAY_VOTE: tuple[VotingKind, ...] = get_args(VotingKind)
 
 
 def _share(value: str) -> str:
@@ -19,13 +20,6 @@ def _share(value: str) -> str:
     if int(denominator or 1) == 0 or not 0 < Fraction(int(numerator), int(denominator or 1)) <= 1:
         raise PydanticCustomError("share-out-of-range", "a share is a fraction above 0 and at most 1, such as 2/3")
     return value
-
-
-def _voting_kinds(value: Iterable[str]) -> list[str]:
-    chosen = list(dict.fromkeys(value))
-    if not chosen or not set(chosen) <= set(MAY_VOTE):
-        raise PydanticCustomError("kind-may-not-vote", "names a kind of organisation that never votes")
-    return chosen
 
 
 def _four_decimals(value: float) -> float:
@@ -37,8 +31,8 @@ def _four_decimals(value: float) -> float:
 Share = Annotated[str, Field(pattern=r"^[0-9]{1,4}(/[0-9]{1,4})?$"), AfterValidator(_share)]
 """A fraction above 0 and at most 1, as text: `1/2`."""
 
-Exponent = Annotated[float, Field(ge=0, le=1), AfterValidator(_four_decimals)]
-Ratio = Annotated[float, Field(ge=0, le=10)]
+Exponent = Annotated[float, Field(strict=True, ge=0, le=1), AfterValidator(_four_decimals)]
+Ratio = Annotated[float, Field(strict=True, ge=0, le=10), AfterValidator(_four_decimals)]
 
 
 class TrendSettings(BaseModel):
@@ -91,8 +85,8 @@ class CharterSettings(BaseModel):
     endorsement_regions_share: Share = Field("2/3", description="Share of voting regions that must be for it.")
     consultation_days: StrictInt = Field(0, ge=0, le=366, description="Days in consultation before a round may open.")
     ranking_needs_endorsement: StrictBool = Field(False, description="True: ranking only after an endorsement round.")
-    voting_kinds: Annotated[list[str], AfterValidator(_voting_kinds)] = Field(
-        default_factory=lambda: list(MAY_VOTE), max_length=5, description="Kinds of organisations that vote."
+    voting_kinds: list[VotingKind] = Field(
+        default_factory=lambda: list(MAY_VOTE), min_length=1, max_length=5, description="Kinds that vote."
     )
     trends: TrendSettings = Field(default_factory=TrendSettings)
 

@@ -81,7 +81,8 @@ PARAMETERS = {"as_of": instant().described("The state at this instant.")}
 NEWEST = """
 SELECT DISTINCT ON (endorsement.organisation_id) endorsement.organisation_id, endorsement.position,
     endorsement.statement, endorsement.display, endorsement.at
-FROM endorsement WHERE endorsement.issue_id = %(issue)s AND endorsement.at <= coalesce(%(as_of)s::timestamptz, 'infinity')
+FROM endorsement
+WHERE endorsement.issue_id = %(issue)s AND endorsement.at <= coalesce(%(as_of)s::timestamptz, 'infinity')
 ORDER BY endorsement.organisation_id, endorsement.seq DESC
 """
 

@@ -70,6 +70,7 @@ CHARTERS = Kind(
         "title": "Working mechanisms",
         "language": "en",
         "summary": "How the community consults, votes and decides, with regions of equal weight.",
+        "topics": ["civil-society-oversight"],
         "part": "working-mechanisms",
         "text": "Lists are consulted on for three weeks. Each region has the same weight in a vote.",
         "edition": "1",

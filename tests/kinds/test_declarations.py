@@ -13,7 +13,7 @@ from app.records.kind import Kind, Tlp
 from tests.kinds.bodies import created, refusal
 
 ROOM = Path(kinds.__file__).parent
-KIND_FILES = ("issues", "issue_lists", "cases", "resources", "events", "findings")
+KIND_FILES = ("issues", "issue_lists", "cases", "resources", "events", "findings", "charters", "actions")
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: cast(Kind, kind).plural)
 
 NEEDED: dict[str, set[str]] = {
@@ -23,18 +23,22 @@ NEEDED: dict[str, set[str]] = {
     "resources": {"/resource_type", "/licence"},
     "events": {"/event_type", "/period"},
     "findings": {"/finding_type", "/regions"},
+    "charters": {"/part", "/text"},
+    "actions": {"/period"},
 }
+LABELS = {"cases": Tlp.AMBER_STRICT, "charters": Tlp.CLEAR}
+SET_BY_VERBS = {"adopted_on", "minutes", "recorded_at"}
 
 
-def test_the_kinds_are_the_six_of_the_contract() -> None:
-    assert [kind.plural for kind in KINDS] == ["issues", "issue-lists", "cases", "resources", "events", "findings"]
+def test_the_kinds_are_those_of_the_contract() -> None:
+    assert [kind.plural for kind in KINDS] == list(NEEDED)
 
 
 @each_kind
 def test_a_title_and_a_language_make_a_draft(kind: Kind) -> None:
     state = created(kind, {"title": "A title", "language": "fr"})
     assert state.status == "draft"
-    assert state.marking.tlp == (Tlp.AMBER_STRICT if kind.plural == "cases" else Tlp.GREEN)
+    assert state.marking.tlp == LABELS.get(kind.plural, Tlp.GREEN)
 
 
 @each_kind
@@ -59,7 +63,8 @@ def test_the_example_can_be_published_as_it_stands(kind: Kind) -> None:
 
 @each_kind
 def test_the_example_shows_every_field_that_needs_no_other_record(kind: Kind) -> None:
-    hidden = {"sources", "licence", "countries", "regions", "date_note", *(path.steps[0] for path in kind.refs)}
+    references = {path.steps[0] for path in (*kind.refs, *kind.organisation_refs)}
+    hidden = {"sources", "licence", "countries", "regions", "date_note", *references, *SET_BY_VERBS}
     assert set(kind.body.model_fields) - set(kind.example) <= hidden
 
 
