@@ -21,7 +21,7 @@ STEPS = (
 )
 """Upper bound of the share, colour of the cell, colour of its text."""
 
-LABEL_WIDTH, CELL_WIDTH, CELL_HEIGHT, CLASS_WIDTH, TOP = 330, 84, 40, 170, 96
+LABEL_WIDTH, CELL_WIDTH, CELL_HEIGHT, CLASS_WIDTH, TOP = 330, 84, 40, 300, 96
 LABEL_LENGTH = 44
 
 CLASS_WORDS = {
@@ -126,7 +126,7 @@ def _legend(top: float) -> list[str]:
     parts = [_text(16, top + 14, "Share", ' font-weight="bold"')]
     low = 0.0
     for index, (bound, fill, _) in enumerate(STEPS):
-        x = 76 + index * 96
+        x = 76 + index * 112
         parts.append(f'<rect x="{x}" y="{top:g}" width="24" height="18" fill="{fill}" stroke="#767676"/>')
         parts.append(_text(x + 30, top + 14, f"{low:.2f}–{min(bound, 1):.2f}"))
         low = bound

@@ -10,8 +10,6 @@ from fastapi import FastAPI
 from tests.conftest import MakeOrganisation, Member, client_of, running_app
 from tests.deliberation.community import Community
 
-pytestmark = pytest.mark.anyio
-
 
 async def raise_it(here: Community, voter: Member, **fields: Any) -> str:
     """A published finding."""
@@ -77,7 +75,7 @@ async def test_periods_cut_by_the_contribution_and_as_of_by_the_revision(communi
     voters = [voter for group in community.members.values() for voter in group]
     member = community.members["AFR"][0]
     issue = await community.record("issues", community.convenor, "An issue", tlp="clear")
-    for n, voter in enumerate(voters):
+    for number, voter in enumerate(voters):
         await community.record(
             "cases",
             voter,
@@ -85,7 +83,7 @@ async def test_periods_cut_by_the_contribution_and_as_of_by_the_revision(communi
             countries=["CD"],
             institutions=["police"],
             outcome="none",
-            period=f"20{17 + n % 2}-06",
+            period=f"20{17 + number % 2}-06",
             tlp="green",
             issues=[issue["id"]],
         )

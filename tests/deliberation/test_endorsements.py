@@ -9,8 +9,6 @@ import pytest
 from tests.conftest import MakeOrganisation
 from tests.deliberation.community import Community
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_the_state_at_any_date_is_kept(community: Community, database_url: str) -> None:
     issue = (await community.issues(["A"]))["A"]

@@ -1,5 +1,6 @@
 """Hidden is missing: what belongs to a list or an issue one may not read does not exist, on every surface."""
 
+import re
 from typing import Any
 
 import httpx
@@ -7,8 +8,8 @@ import pytest
 
 from tests.conftest import Member
 from tests.deliberation.community import Community
+from tests.visibility.surfaces import DELIBERATION_SURFACES
 
-pytestmark = pytest.mark.anyio
 MISSING = "01980d9e-7a00-7000-8000-000000000009"
 BALLOT = {"tiers": [[MISSING]]}
 
@@ -36,6 +37,15 @@ SURFACES: tuple[tuple[str, str, Any], ...] = (
     ("DELETE", "/v1/actions/{action}/partners/me", None),
     ("POST", "/v1/actions/{action}/stage", {"stage": "agreed"}),
 )
+
+
+def test_every_surface_that_names_a_record_is_attacked() -> None:
+    def shape(path: str) -> str:
+        return re.sub(r"\{[a-z]+\}", "{}", path.partition("?")[0])
+
+    counted = {("GET", f"/v1/analysis/{name}") for name in ("trends", "similarity", "gaps")}
+    attacked = {(method, shape(path)) for method, path, _ in SURFACES}
+    assert attacked == {(method, shape(path)) for method, path in DELIBERATION_SURFACES - counted}
 
 
 async def asked(client: httpx.AsyncClient, who: Member | None, surface: tuple[str, str, Any], ids: Any) -> Any:

@@ -12,7 +12,6 @@ from app.identity import organisations
 from tests.conftest import MakeOrganisation
 from tests.deliberation.community import Community
 
-pytestmark = pytest.mark.anyio
 MISSING = "01980d9e-7a00-7000-8000-000000000001"
 
 

@@ -8,8 +8,6 @@ from app.identity.caller import SCOPES
 from tests.conftest import MakeOrganisation, Member
 from tests.deliberation.community import Community
 
-pytestmark = pytest.mark.anyio
-
 
 async def ranked(here: Community, list_id: str, issues: dict[str, str], order: str = "ABCDE") -> int:
     """Ranks the list by all members in this order, and gives its version."""
@@ -161,13 +159,18 @@ async def test_only_a_steward_records_an_adoption_and_no_draft_claims_one(
     path = f"/v1/charters/{made['id']}/adopt"
     await community.post(path, member, record, 403, **{"If-Match": '"1"'})
     assert (await community.post(path, steward, record, 403, **{"If-Match": '"1"'}))["code"] == "not-owner"
-    body = {"title": "Mission", "language": "en", "part": "mission-vision", "text": "x", "adopted_on": "2026-01-15"}
+    body: dict[str, Any] = {**made_of("mission-vision"), "adopted_on": "2026-01-15"}
     assert (await community.post("/v1/charters", member, body, 422))["errors"][0]["pointer"] == "/adopted_on"
-    body = {"title": "Mission", "language": "en", "part": "mission-vision", "text": "x", "settings": {"q": 3}}
-    assert (await community.post("/v1/charters", member, body, 422))["errors"][0]["pointer"] == "/settings"
+    other: dict[str, Any] = {**made_of("mission-vision"), "settings": {"q": 3}}
+    assert (await community.post("/v1/charters", member, other, 422))["errors"][0]["pointer"] == "/settings"
     for settings in ({"alpha": 2}, {"endorsement_share": "3/2"}, {"voting_kinds": ["donor"]}, {"q": 0}, {"alpha": "0"}):
-        body = {"title": "W", "language": "en", "part": "working-mechanisms", "settings": settings}
+        body = {**made_of("working-mechanisms"), "settings": settings}
         assert (await community.post("/v1/charters", steward, body, 422))["code"] == "invalid-body"
+
+
+def made_of(part: str) -> dict[str, Any]:
+    """A draft of this part of a charter."""
+    return {"title": "Charter", "language": "en", "part": part, "text": "What we agreed."}
 
 
 async def test_an_action_is_agreed_on_adopted_issues_by_all_partners(community: Community) -> None:

@@ -3,13 +3,10 @@
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.conftest import MakeOrganisation
 from tests.deliberation.community import gather
 from tests.deliberation.vectors import VECTORS
-
-pytestmark = pytest.mark.anyio
 
 
 async def test_from_consultations_to_an_adopted_list(

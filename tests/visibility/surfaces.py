@@ -298,9 +298,38 @@ ORGANISATION_SURFACES = {
 }
 """Attacked in test_organisations.py."""
 
+DELIBERATION_SURFACES = {
+    ("GET", "/v1/issues/{id}/trail"),
+    ("GET", "/v1/issues/{id}/endorsements"),
+    ("PUT", "/v1/issues/{id}/endorsements/me"),
+    ("DELETE", "/v1/issues/{id}/endorsements/me"),
+    ("POST", "/v1/issue-lists/{id}/stage"),
+    ("POST", "/v1/issue-lists/{id}/adopt"),
+    ("GET", "/v1/issue-lists/{id}/diff/{other}"),
+    ("GET", "/v1/issue-lists/{id}/rounds"),
+    ("POST", "/v1/issue-lists/{id}/rounds"),
+    ("GET", "/v1/rounds/{id}"),
+    ("GET", "/v1/rounds/{id}/result"),
+    ("GET", "/v1/rounds/{id}/ballots"),
+    ("GET", "/v1/rounds/{id}/ballots/me"),
+    ("PUT", "/v1/rounds/{id}/ballots/me"),
+    ("DELETE", "/v1/rounds/{id}/ballots/me"),
+    ("POST", "/v1/rounds/{id}/close"),
+    ("POST", "/v1/charters/{id}/adopt"),
+    ("GET", "/v1/actions/{id}/partners"),
+    ("PUT", "/v1/actions/{id}/partners/me"),
+    ("DELETE", "/v1/actions/{id}/partners/me"),
+    ("POST", "/v1/actions/{id}/stage"),
+    ("GET", "/v1/analysis/trends"),
+    ("GET", "/v1/analysis/similarity"),
+    ("GET", "/v1/analysis/gaps"),
+}
+"""Attacked in tests/deliberation: test_hidden.py, and test_analysis.py for what is counted."""
+
 OWN = "speaks of the caller's own organisation only"
 STEWARDS = "needs the scope steward, which sees every organisation and changes no record"
 REFERENCE = "reference data of the package, the same for everybody"
+GOVERNING = "settings of a charter that is clear, the same for everybody"
 SERVICE = "speaks of the service, not of what is in it"
 TOKENS = "tokens and credentials of the caller's own organisation"
 
@@ -327,6 +356,7 @@ NO_RECORD: dict[tuple[str, str], str] = {
     **{
         ("POST", f"/v1/organisations/{{organisation_id}}/{act}"): STEWARDS for act in ("invite", "suspend", "reinstate")
     },
+    ("GET", "/v1/charters/in-force/settings"): GOVERNING,
     **{("GET", path): REFERENCE for path in ("/v1/countries", "/v1/countries/{code}", "/v1/regions")},
     **{
         ("GET", path): REFERENCE
