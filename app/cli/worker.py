@@ -1,4 +1,4 @@
-"""`minga worker`: the background work of the service in a process of its own (`MINGA_EMBEDDED_WORKER=off` beside it)."""
+"""`minga worker`: background work in a process of its own, with `MINGA_EMBEDDED_WORKER=off` for the service."""
 
 import asyncio
 import signal
@@ -39,6 +39,7 @@ async def _work(place: Place) -> None:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(place.database_url, size=place.settings.pool_size))
         bell = await stack.enter_async_context(Bell(database.url))
-        await stack.enter_async_context(Worker(database, bell, {kind.name: kind for kind in KINDS}))
+        kinds = {kind.name: kind for kind in KINDS}
+        await stack.enter_async_context(Worker(database, bell, kinds, place.secret, place.settings))
         say("working")
         await over.wait()

@@ -237,3 +237,31 @@ FROM (SELECT 1) AS always LEFT JOIN told ON true ORDER BY told.xid, told.seq
     if more:
         return Page(list(items.values()), replace(place, xid=found[limit - 1][0], seq=found[limit - 1][1]), True)
     return Page(list(items.values()), replace(place, xid=horizon, seq=-1), False)
+
+
+async def present(connection: Connection, caller: Caller, record_id: UUID) -> Item | None:
+    """What the feed would say of one record now: `upsert` if the caller may read it, `removed` if it once could.
+
+    None when the caller may not know that it exists.
+    """
+    was_visible = visible_to(caller, of="was", own="true")
+    was_visible_before = f"(was.status_before IS NOT NULL AND {visible_to(caller, of='was', suffix='_before')})"
+    cursor = await connection.execute(
+        f"""
+SELECT coalesce({visible_to(caller)}, false), record.kind, record.version, record.updated_at,
+    record.erased_at IS NOT NULL, last.version, last.at
+FROM record LEFT JOIN LATERAL (
+    SELECT was.version, was.at FROM revision AS was
+    WHERE was.record_id = record.id AND ({was_visible} OR {was_visible_before})
+    ORDER BY was.version DESC LIMIT 1) AS last ON true
+WHERE record.id = %(id)s
+""",
+        {**parameters(caller), "id": record_id},
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    shown, kind, version, updated_at, erased, last_version, last_at = row
+    if shown:
+        return Item("upsert", kind, record_id, version, updated_at, False, None)
+    return None if last_version is None else Item("removed", kind, record_id, last_version, last_at, erased, None)

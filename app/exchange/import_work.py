@@ -256,14 +256,14 @@ def _asked(kinds: Mapping[str, Kind], job: Job, number: int, value: Any) -> Aske
     # Cells go the way of JSON too, so that what no body may hold is refused in both forms alike.
     given = strict_json.parse(value.encode() if job.format == "ndjson" else orjson.dumps(value))
     if not isinstance(given, dict):
-        raise Problem("invalid-body", errors=[Fault("", "dict_type")])
+        raise Problem("invalid-body", errors=[Fault("", "object-required")])
     if given.keys() == {"feed"}:
         return None
     by_name = {name: kind for kind in kinds.values() for name in (kind.name, kind.plural)}
     named = given.get("kind") or job.kind
     kind = by_name.get(named) if isinstance(named, str) else None
     if kind is None:
-        code = "unknown-kind" if named else "missing"
+        code = "unknown-kind" if named else "required"
         raise Problem("invalid-body", errors=[Fault("/kind", code)])
     translations: Mapping[str, Mapping[str, Any]] = {}
     if job.format == "csv":

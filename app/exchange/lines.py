@@ -148,7 +148,7 @@ class CsvCutter:
         if self._rest:
             yield from self._row()
         if self.columns is None:
-            raise Problem("invalid-body", "The first row names the columns.", errors=[Fault("/columns", "missing")])
+            raise Problem("invalid-body", "The first row names the columns.", errors=[Fault("/columns", "required")])
 
     def _physical(self, piece: bytes, *, ended: bool) -> Iterator[Line]:
         self._rest += piece
@@ -204,7 +204,7 @@ class CsvCutter:
         except csv.Error:
             raise Problem("invalid-body", errors=[Fault("/columns", "malformed-row")]) from None
         faults = [
-            Fault(f"/columns/{place}", "repeated" if name else "missing")
+            Fault(f"/columns/{place}", "repeated" if name else "required")
             for place, name in enumerate(names)
             if not name or name in names[:place]
         ]

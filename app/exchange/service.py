@@ -10,13 +10,14 @@ from app.exchange.changes import changes_router
 from app.exchange.exports import export_router
 from app.exchange.imports import import_router
 from app.exchange.wake import Bell
+from app.exchange.webhooks import webhook_router
 from app.exchange.worker import Worker
 from app.records.kind import Kind
 
 
 def routers(kinds: Mapping[str, Kind]) -> tuple[APIRouter, ...]:
     """The routers of the exchange over these kinds."""
-    return (changes_router(kinds), export_router(kinds), import_router(kinds))
+    return (changes_router(kinds), export_router(kinds), import_router(kinds), webhook_router(kinds))
 
 
 @asynccontextmanager
@@ -26,5 +27,6 @@ async def running(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         app.state.bell = await stack.enter_async_context(Bell(database.url))
         if app.state.settings.embedded_worker:
-            await stack.enter_async_context(Worker(database, app.state.bell, app.state.kinds))
+            state = app.state
+            await stack.enter_async_context(Worker(database, state.bell, state.kinds, state.secret, state.settings))
         yield

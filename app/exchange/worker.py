@@ -8,13 +8,21 @@ from contextlib import suppress
 import psycopg
 
 from app.db.pool import Database
-from app.exchange import import_work
+from app.exchange import deliveries, import_work
 from app.exchange.wake import JOBS_CHANNEL, Bell
 from app.records.kind import Kind
+from app.records.store import CHANGES_CHANNEL
+from app.sealing import MasterSecret
+from app.settings import Settings
 
 log = logging.getLogger("minga.exchange")
 
 IDLE_SECONDS = 5.0
+LOOK_AGAIN_SECONDS = 1.0
+GATHER_SECONDS = 0.1
+"""Changes of one moment are noted together."""
+SENDING_AT_ONCE = 64
+"""Receivers a process sends to at once: a slow one takes a place and no more."""
 PAUSE_AFTER_FAILURE_SECONDS = 2.0
 CLEAN_EVERY_SECONDS = 600.0
 KEPT_DAYS = 30
@@ -34,23 +42,34 @@ async def _again_and_again(name: str, turn: Callable[[], Awaitable[None]]) -> No
 
 
 class Worker:
-    """Works imports through and cleans up. Use it as `async with`; any number may run on one database."""
+    """Works imports through, tells webhooks of changes, cleans up. Use it as `async with`; any number may run."""
 
-    def __init__(self, database: Database, bell: Bell, kinds: Mapping[str, Kind]) -> None:
+    def __init__(
+        self, database: Database, bell: Bell, kinds: Mapping[str, Kind], secret: MasterSecret, settings: Settings
+    ) -> None:
         self._database = database
         self._bell = bell
         self._kinds = kinds
+        self._secret = secret
+        self._settings = settings
         self._tasks: list[asyncio.Task[None]] = []
+        self._sending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Worker":
-        turns = {"imports": self._imports, "cleaning": self._clean}
+        turns = {
+            "imports": self._imports,
+            "filling": self._fill,
+            "sending": self._send,
+            "cleaning": self._clean,
+        }
         self._tasks = [asyncio.create_task(_again_and_again(name, turn)) for name, turn in turns.items()]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
+        ending = [*self._tasks, *self._sending]
+        for task in ending:
             task.cancel()
-        for task in self._tasks:
+        for task in ending:
             with suppress(asyncio.CancelledError):
                 await task
 
@@ -66,6 +85,30 @@ class Worker:
         except Exception:
             await import_work.give_up(self._database, job)
             raise
+
+    async def _fill(self) -> None:
+        if not await deliveries.fill(self._database):
+            await self._bell.wait(CHANGES_CHANNEL, LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(GATHER_SECONDS)
+
+    async def _send(self) -> None:
+        receiver = await deliveries.lease(self._database, self._secret)
+        if receiver is None:
+            await self._bell.wait(JOBS_CHANNEL, LOOK_AGAIN_SECONDS)
+            return
+        while len(self._sending) >= SENDING_AT_ONCE:
+            await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.create_task(self._send_to(receiver))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send_to(self, receiver: deliveries.Receiver) -> None:
+        try:
+            await deliveries.send_due(self._database, self._settings, receiver)
+        except psycopg.Error as error:
+            log.warning("sending: %s", type(error).__name__)  # the lease ends by itself
+        except Exception:
+            log.exception("sending failed")
 
     async def _clean(self) -> None:
         async with self._database.connection() as connection:
