@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from app.db.pool import Connection
 from app.deliberation.reading import record_for, settings_in_force
@@ -27,12 +28,19 @@ from app.records.router import described, record_id
 router = APIRouter(tags=["charters"])
 
 
+def _written_out(value: Any) -> Any:
+    """A day as `2026-11-02` only: numbers would be taken for seconds."""
+    if not isinstance(value, str) or len(value) != 10:
+        raise PydanticCustomError("invalid-date", "write a day, such as 2026-11-02")
+    return value
+
+
 class CharterAdoption(BaseModel):
     """The record of an adoption."""
 
     model_config = ConfigDict(extra="forbid")
 
-    adopted_on: date
+    adopted_on: Annotated[date, BeforeValidator(_written_out)]
     minutes: Text = Field(description="Who adopted it, where and how.")
 
 
