@@ -34,7 +34,7 @@ def _context(request: Request, caller: Caller, filters: Mapping[str, Any]) -> by
     """Everything a cursor is bound to: who asks, with what access, for which address and filters."""
     bound = {name: value for name, value in filters.items() if name not in ("cursor", "count")}
     return orjson.dumps(
-        [str(caller.organisation_id), caller.access_epoch, request.url.path, sorted(bound.items())], default=str
+        [str(caller.organisation_id), caller.access_epoch, request.scope["path"], sorted(bound.items())], default=str
     )
 
 

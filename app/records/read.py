@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.db.pool import Connection
@@ -17,8 +17,7 @@ COUNT_AT_MOST = 10_000
 """Totals are counted over at most this many of the newest matches."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A record as selected: what the wire needs, and its stored document. `key` is its place in a list."""
 
     id: UUID

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import orjson
@@ -76,10 +77,11 @@ async def documents(
                 bodies[index] = orjson.dumps(after)
                 suffixes[index] = sha256(bodies[index]).hexdigest()[:12]
     names = await request.app.state.identity.names(connection, {row.organisation_id for row in rows})
+    collection = f"{request.app.state.public_url}/v1/{kind.plural}/"
     framed = [
         render.framed(
             body,
-            url=record_url(request, kind, row.id),
+            url=f"{collection}{row.id}",
             organisation_id=row.organisation_id,
             organisation_name=names.get(row.organisation_id, ""),
             owner_sees=(row.external_id, row.audience) if row.organisation_id == caller.organisation_id else None,
@@ -194,7 +196,8 @@ def page_url(request: Request, cursor: str) -> str:
     """Absolute address of the page that `cursor` starts, with the same filters."""
     query = [part for part in request.scope["query_string"].decode("latin-1").split("&") if part]
     kept = [part for part in query if not part.startswith("cursor=")]
-    return f"{request.app.state.public_url}{request.url.path}?{'&'.join([*kept, 'cursor=' + cursor])}"
+    path = quote(request.scope["path"])
+    return f"{request.app.state.public_url}{path}?{'&'.join([*kept, 'cursor=' + cursor])}"
 
 
 async def written(
