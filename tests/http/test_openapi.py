@@ -26,9 +26,20 @@ def document() -> dict[str, Any]:
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(path, method, operation) with the shared answers and parameters in their places."""
+
+    def whole(entry: dict[str, Any]) -> dict[str, Any]:
+        if "$ref" not in entry:
+            return entry
+        _, _, part, name = entry["$ref"].split("/")
+        found: dict[str, Any] = document["components"][part][name]
+        return found
+
     for path, item in document["paths"].items():
         for method, operation in item.items():
-            yield path, method, operation
+            answers = {status: whole(entry) for status, entry in operation["responses"].items()}
+            parameters = [whole(entry) for entry in operation.get("parameters", [])]
+            yield path, method, {**operation, "responses": answers, "parameters": parameters}
 
 
 def test_it_is_valid(document: dict[str, Any]) -> None:
