@@ -26,6 +26,14 @@ def say(options: Options, text: str) -> None:
     (sys.stderr if options.json else sys.stdout).flush()
 
 
+def ratio(above: Sequence[Run], below: Sequence[Run]) -> float:
+    """The median, over the rounds, of what one side did in a second for each request of the other.
+
+    Two measurements of one round follow each other, so that what else the machine does meets both.
+    """
+    return median(one.per_second / other.per_second for one, other in zip(above, below, strict=True))
+
+
 def middle(runs: Sequence[Run]) -> dict[str, Any]:
     """Medians over several runs of the same thing. Errors: AssertionError when a request failed."""
     assert not sum(run.failed for run in runs), "requests failed during a measurement"
