@@ -18,8 +18,8 @@ from app.deliberation.heatmap import Map, svg, text_table
 from app.deliberation.reading import InForce, settings_in_force
 from app.deliberation.tabular import TREND_COLUMNS, as_csv, trend_rows
 from app.deliberation.trends import METHOD, Change, Thresholds, Trend, change, similarity, trends
-from app.deliberation.wire import MEDIA_TYPES, computed, wanted_format
-from app.http.openapi import IF_NONE_MATCH, answer, public, responses
+from app.deliberation.wire import MEDIA_TYPES, answer_forms, computed, wanted_format
+from app.http.openapi import IF_NONE_MATCH, public, responses
 from app.http.query import Parser, choice, instant, integer, query_parameters, read_query
 from app.identity.access import PublicReader
 from app.identity.caller import Caller
@@ -41,6 +41,8 @@ def _span() -> Parser:
     return Parser(read, "must be a period such as 2017..2019, 2017-07.. or 2018", schema)
 
 
+TREND_FORMS = ("json", "csv", "svg", "text")
+TABLE_FORMS = ("json", "csv")
 SHARED_PARAMETERS = {
     "dimension": choice(*DIMENSIONS, default="issue").described("What is counted."),
     "period": _span().described("Contributions that begin in this period: `2017..2019`, `2017-07..`, `2018`."),
@@ -50,9 +52,9 @@ TREND_PARAMETERS = {
     **SHARED_PARAMETERS,
     "compare": _span().described("An earlier period: adds how each region changed since."),
     "limit": integer(1, 500, 200).described("At most this many concerns, the most raised first."),
-    "format": choice("json", "csv", "svg", "text").described("Form of the answer; otherwise Accept decides."),
+    "format": choice(*TREND_FORMS).described("Form of the answer; otherwise Accept decides."),
 }
-SIMILARITY_PARAMETERS = {**SHARED_PARAMETERS, "format": choice("json", "csv").described("Form of the answer.")}
+SIMILARITY_PARAMETERS = {**SHARED_PARAMETERS, "format": choice(*TABLE_FORMS).described("Form of the answer.")}
 NUMBERS: dict[str, Any] = {"type": "object", "additionalProperties": {"type": ["number", "null"]}}
 TRENDS_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -89,6 +91,18 @@ TRENDS_SCHEMA: dict[str, Any] = {
                 },
             },
         },
+    },
+}
+
+
+SIMILARITY_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["method", "n", "similarity"],
+    "properties": {
+        "method": {"type": "string"},
+        "n": {"type": "object"},
+        "similarity": {"type": "object", "additionalProperties": NUMBERS},
+        "concerns": {"type": "integer", "description": "Concerns it rests on."},
     },
 }
 
@@ -166,12 +180,14 @@ def about(asked: dict[str, Any], in_force: InForce, reading: Reading) -> dict[st
     "/v1/analysis/trends",
     operation_id="getTrends",
     summary="Which concerns are common to the regions and which belong to some",
-    responses=responses({200: answer(TRENDS_SCHEMA), 304: None}, "invalid-parameter", "not-acceptable"),
+    responses=responses(
+        {200: answer_forms(TRENDS_SCHEMA, TREND_FORMS), 304: None}, "invalid-parameter", "not-acceptable"
+    ),
     openapi_extra=described([*query_parameters(TREND_PARAMETERS), IF_NONE_MATCH], public("records:read")),
 )
 async def get_trends(request: Request, caller: PublicReader) -> Response:
     asked = read_query(request, TREND_PARAMETERS)
-    form = wanted_format(request, asked["format"], ("json", "csv", "svg", "text"))
+    form = wanted_format(request, asked["format"], TREND_FORMS)
     span: Span = asked["period"] or Span()
     database: Database = request.app.state.database
     async with database.connection() as connection:
@@ -224,18 +240,7 @@ def _moved(item: Trend, reading: Reading, before: Reading | None, thresholds: Th
     summary="How alike the concerns of two regions are: 1 alike, −1 opposite",
     responses=responses(
         {
-            200: answer(
-                {
-                    "type": "object",
-                    "required": ["method", "n", "similarity"],
-                    "properties": {
-                        "method": {"type": "string"},
-                        "n": {"type": "object"},
-                        "similarity": {"type": "object", "additionalProperties": NUMBERS},
-                        "concerns": {"type": "integer", "description": "Concerns it rests on."},
-                    },
-                }
-            ),
+            200: answer_forms(SIMILARITY_SCHEMA, TABLE_FORMS),
             304: None,
         },
         "invalid-parameter",
@@ -245,7 +250,7 @@ def _moved(item: Trend, reading: Reading, before: Reading | None, thresholds: Th
 )
 async def get_similarity(request: Request, caller: PublicReader) -> Response:
     asked = read_query(request, SIMILARITY_PARAMETERS)
-    form = wanted_format(request, asked["format"], ("json", "csv"))
+    form = wanted_format(request, asked["format"], TABLE_FORMS)
     database: Database = request.app.state.database
     async with database.connection() as connection:
         in_force = await settings_in_force(connection, asked["as_of"])

@@ -1,5 +1,6 @@
 """Results: what a closed round came to, as far as its display lets this reader see, and what-if beside it."""
 
+import asyncio
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -121,6 +122,6 @@ async def get_result(request: Request, id: str, caller: PublicReader) -> Respons
             raise Problem("display-withheld", "Only who may see the ballots may simulate with them.")
         alpha = one.settings.exponent if asked["alpha"] is None else asked["alpha"]
         q = asked["q"] or one.settings.q
-        simulated = without_hidden(outcome_of(one, inputs, alpha, q), known)
+        simulated = without_hidden(await asyncio.to_thread(outcome_of, one, inputs, alpha, q), known)
         found["simulation"] = {"binding": False, "alpha": float(alpha), "q": q, **simulated}
     return computed(request, caller, found, private=one.tlp.startswith("amber"))

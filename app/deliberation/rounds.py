@@ -4,6 +4,7 @@ Opening and closing are the convenor's, that is the list's owner's. Who votes an
 round: a voter holds it shared, whoever closes holds it alone, so a ballot is either counted or refused, never lost.
 """
 
+import asyncio
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -262,6 +263,8 @@ async def close_round(request: Request, id: str, caller: Caller = member("delibe
             raise Problem("round-closed")
         inputs = await _seal_ballots(connection, one)
         salt = new_salt()
+        # A long list takes a second or more: other requests of this process go on meanwhile.
+        outcome = await asyncio.to_thread(outcome_of, one, inputs, one.settings.exponent, one.settings.q)
         await connection.execute(
             "INSERT INTO round_result (round_id, ballots_sha256, salt, inputs, outcome, sealed_at)"
             " VALUES (%(id)s, %(sha256)s, %(salt)s, %(inputs)s, %(outcome)s, clock_timestamp())",
@@ -270,7 +273,7 @@ async def close_round(request: Request, id: str, caller: Caller = member("delibe
                 "sha256": fingerprint(str(one.id), salt, inputs),
                 "salt": salt,
                 "inputs": Jsonb(inputs),
-                "outcome": Jsonb(outcome_of(one, inputs, one.settings.exponent, one.settings.q)),
+                "outcome": Jsonb(outcome),
             },
         )
         await connection.execute(

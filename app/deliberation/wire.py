@@ -1,6 +1,6 @@
 """Answers of this room: computed for one reader, with a validator over their bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.deliberation.codes import CODES
+from app.http.openapi import answer
 from app.http.problem import Problem, register
 from app.http.responses import bytes_response, empty_response, json_bytes
 from app.identity.caller import Caller
@@ -22,6 +23,15 @@ MEDIA_TYPES = {
     "svg": "image/svg+xml",
     "text": "text/plain; charset=utf-8",
 }
+
+
+def answer_forms(schema: Mapping[str, Any], forms: Sequence[str]) -> dict[str, Any]:
+    """The answer of an address that has several forms, for `responses`: JSON of this schema, the others as text."""
+    found = answer(schema, "In the form asked for.")
+    for form in forms:
+        if form != "json":
+            found["content"][MEDIA_TYPES[form].partition(";")[0]] = {"schema": {"type": "string"}}
+    return found
 
 
 def computed(
