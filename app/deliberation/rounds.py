@@ -70,7 +70,7 @@ class NewRound(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     stage: RoundStage
-    ballot_display: BallotDisplay
+    ballot_display: BallotDisplay = BallotDisplay.OPEN
 
 
 ROUND_SCHEMA: dict[str, Any] = {
