@@ -14,6 +14,7 @@ from app.db.pool import Connection, Database
 from app.deliberation import routes as deliberation
 from app.discovery import vocabularies
 from app.exchange import service as exchange
+from app.exchange.messages import declare as declare_messages
 from app.http import discovery, docs, handlers, health
 from app.http.dispatch import add_routes, use_index
 from app.http.gate import Gate
@@ -142,6 +143,7 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
         add_routes(app, router)
     for router in exchange.routers(state.kinds):
         add_routes(app, router)
+    declare_messages(app)
     add_routes(app, oauth.router)
     add_routes(app, well_known.router)
     add_routes(app, me.router)

@@ -240,6 +240,24 @@ async def feed(world: World, principal: Principal, entry: Entry) -> str:
     return OPEN if entry.id in fresh else HIDDEN
 
 
+def exported(form: str) -> Probe:
+    """Every row of an export, as the lists show them; nothing of a record is in the answer of who may not read it."""
+
+    async def probe(world: World, principal: Principal, entry: Entry) -> str:
+        key = (f"export {form}", principal.name)
+        if key not in world.remembered:
+            url = f"/v1/exports/{world.kind.plural}.{form}"
+            answer = await world.client.get(url, headers=principal.headers)
+            assert answer.status_code == (200 if principal.who.welcome or not principal.headers else 401), answer.text
+            world.remembered[key] = answer.text if answer.status_code == 200 else ""
+        text = world.remembered[key]
+        assert (entry.word in text) == (entry.id in text)
+        assert entry.external_id not in text or _own(principal, entry)
+        return OPEN if entry.id in text else HIDDEN
+
+    return probe
+
+
 def _own(principal: Principal, entry: Entry) -> bool:
     return principal.who.organisation == entry.marked.owner
 
@@ -281,9 +299,16 @@ RECORD_SURFACES: dict[tuple[str, str], Probe] = {
     ("POST", "/v1/{plural}/{id}/quarantine"): writing("POST", "/quarantine", steward=True),
     ("POST", "/v1/{plural}/{id}/release"): writing("POST", "/release", steward=True),
     ("GET", "/v1/changes"): feed,
+    ("GET", "/v1/exports/{plural}.ndjson"): exported("ndjson"),
+    ("GET", "/v1/exports/{plural}.csv"): exported("csv"),
 }
 
-TELLS_NOT_OF_GOING = {("GET", "/v1/{plural}"), ("GET", "/v1/changes")}
+TELLS_NOT_OF_GOING = {
+    ("GET", "/v1/{plural}"),
+    ("GET", "/v1/changes"),
+    ("GET", "/v1/exports/{plural}.ndjson"),
+    ("GET", "/v1/exports/{plural}.csv"),
+}
 """Surfaces that show what is there and are silent on what is gone."""
 
 ORGANISATION_SURFACES = {
@@ -331,6 +356,7 @@ STEWARDS = "needs the scope steward, which sees every organisation and changes n
 REFERENCE = "reference data of the package, the same for everybody"
 GOVERNING = "settings of a charter that is clear, the same for everybody"
 SERVICE = "speaks of the service, not of what is in it"
+MESSAGES = "own webhooks; what messages may say is the feed's, and is attacked in tests/exchange/test_webhooks.py"
 TOKENS = "tokens and credentials of the caller's own organisation"
 
 NO_RECORD: dict[tuple[str, str], str] = {
@@ -357,6 +383,14 @@ NO_RECORD: dict[tuple[str, str], str] = {
         ("POST", f"/v1/organisations/{{organisation_id}}/{act}"): STEWARDS for act in ("invite", "suspend", "reinstate")
     },
     ("GET", "/v1/charters/in-force/settings"): GOVERNING,
+    ("POST", "/v1/imports"): "creates and replaces through the store; attacked in tests/exchange/test_bulk.py",
+    ("GET", "/v1/imports/{id}"): OWN,
+    **{("GET", f"/v1/webhooks{path}"): OWN for path in ("", "/{id}", "/{id}/deliveries")},
+    **{("POST", f"/v1/webhooks{path}"): MESSAGES for path in ("", "/{id}/enable", "/{id}/test", "/{id}/rotate")},
+    ("POST", "/v1/webhooks/{id}/redeliver"): MESSAGES,
+    ("POST", "/v1/webhooks/{id}/deliveries/{delivery}/redeliver"): MESSAGES,
+    ("PATCH", "/v1/webhooks/{id}"): OWN,
+    ("DELETE", "/v1/webhooks/{id}"): OWN,
     **{("GET", path): REFERENCE for path in ("/v1/countries", "/v1/countries/{code}", "/v1/regions")},
     **{
         ("GET", path): REFERENCE

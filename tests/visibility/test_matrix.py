@@ -35,6 +35,8 @@ def operations(app: FastAPI) -> set[tuple[str, str]]:
         steps = path.split("/")
         if len(steps) > 2 and steps[2] in plurals:
             steps[2] = "{plural}"
+        elif steps[1:3] == ["v1", "exports"]:
+            steps[3] = "{plural}." + steps[3].rpartition(".")[2]
         for method in methods.keys() - {"parameters"}:
             found.setdefault((method.upper(), "/".join(steps)), set()).add(path)
     return {
