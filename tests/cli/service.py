@@ -61,8 +61,10 @@ def serving(folder: Path, *words: str, **settings: str) -> Iterator[Service]:
     )
     try:
         with process, log:
-            yield Service(process, *_until_ready(process, folder / "log"), folder / "data")
-            process.kill()
+            try:
+                yield Service(process, *_until_ready(process, folder / "log"), folder / "data")
+            finally:
+                process.kill()
     finally:
         for left in processes(folder):
             os.kill(left, signal.SIGKILL)
