@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.db.pool import Connection, Database
 from app.deliberation.reading import in_adopted_lists, record_for
-from app.deliberation.wire import computed
+from app.deliberation.wire import OPTIONAL_MATCH, computed
 from app.http.body import json_body, validated
 from app.http.openapi import IDEMPOTENCY_KEY, IF_NONE_MATCH, answer, public, request_body, responses, secured
 from app.http.problem import Fault, Problem
@@ -61,7 +61,9 @@ class ActionMove(BaseModel):
         "stale-version", "invalid-body",
     ),
     openapi_extra=described(
-        [IDEMPOTENCY_KEY], request_body(ActionMove, example={"stage": "agreed"}), secured("deliberation:write")
+        [OPTIONAL_MATCH, IDEMPOTENCY_KEY],
+        request_body(ActionMove, example={"stage": "agreed"}),
+        secured("deliberation:write"),
     ),
 )  # fmt: skip
 async def move_action(request: Request, id: str, caller: Caller = member("deliberation:write")) -> Response:

@@ -87,12 +87,11 @@ ORDER BY endorsement.organisation_id, endorsement.seq DESC
 """
 
 
-async def _published_issue(connection: Connection, caller: Caller, issue_id: UUID) -> str:
-    """The marking of a published issue the caller may read. Errors: 404, 410; 409 `illegal-transition` for a draft."""
+async def _require_published(connection: Connection, caller: Caller, issue_id: UUID) -> None:
+    """Passes for a published issue the caller may read. Errors: 404, 410; 409 `illegal-transition` for a draft."""
     issue = await record_for(connection, caller, "issue", issue_id)
     if issue.status is not Status.PUBLISHED:
         raise Problem("illegal-transition", "Only a published issue can be endorsed.")
-    return issue.marking.tlp
 
 
 async def _append(
@@ -149,7 +148,7 @@ async def endorse(request: Request, id: str, caller: Caller = member("deliberati
     given = validated(EndorsementInput, await json_body(request))
 
     async def work(connection: Connection) -> Response:
-        await _published_issue(connection, caller, issue_id)
+        await _require_published(connection, caller, issue_id)
         if caller.kind not in MAY_VOTE:
             raise Problem("not-permitted", "Organisations of this kind do not endorse issues.")
         if given.display is EndorsementDisplay.PUBLIC and caller.unlisted:
@@ -173,7 +172,7 @@ async def take_back(request: Request, id: str, caller: Caller = member("delibera
     issue_id = record_id(id)
 
     async def work(connection: Connection) -> Response:
-        await _published_issue(connection, caller, issue_id)
+        await _require_published(connection, caller, issue_id)
         if await _append(connection, caller, issue_id, "withdrawn", None, "members") is None:
             raise Problem("not-found", "Your organisation has not endorsed this issue.")
         return empty_response(204, {"Cache-Control": NO_STORE})
@@ -186,8 +185,7 @@ async def take_back(request: Request, id: str, caller: Caller = member("delibera
     operation_id="listEndorsements",
     summary="Who endorses an issue, as far as you may see",
     responses=responses(
-        {200: answer(ENDORSEMENTS_SCHEMA), 304: None}, "not-found", "withdrawn", "illegal-transition",
-        "invalid-parameter",
+        {200: answer(ENDORSEMENTS_SCHEMA), 304: None}, "not-found", "withdrawn", "invalid-parameter",
     ),
     openapi_extra=described([*query_parameters(PARAMETERS), IF_NONE_MATCH], public("records:read")),
 )  # fmt: skip
@@ -197,7 +195,7 @@ async def list_endorsements(request: Request, id: str, caller: PublicReader) -> 
     predicate, values = visible_organisations(caller)
     database: Database = request.app.state.database
     async with database.connection() as connection:
-        tlp = await _published_issue(connection, caller, issue_id)
+        issue = await record_for(connection, caller, "issue", issue_id)
         cursor = await connection.execute(
             "SELECT newest.organisation_id, organisation.name, organisation.region, newest.position, newest.statement,"
             f" newest.display, newest.at, {predicate} AS known, organisation.listing = 'unlisted' FROM ({NEWEST})"
@@ -239,4 +237,5 @@ async def list_endorsements(request: Request, id: str, caller: PublicReader) -> 
     if caller.is_member:
         found["by_region"] = {region: by_region[region] for region in reference.REGIONS if region in by_region}
         found["mine"] = mine
-    return computed(request, caller, found, private=tlp.startswith("amber"))
+    private = issue.marking.tlp.startswith("amber") or issue.status is not Status.PUBLISHED
+    return computed(request, caller, found, private=private)

@@ -171,7 +171,7 @@ async def settings_in_force(connection: Connection, at: datetime | None = None) 
     """
     cursor = await connection.execute(
         "SELECT record.id, record.version, record.content ->> 'adopted_on', record.content -> 'settings' FROM record"
-        " WHERE record.kind = 'charter' AND record.stage IN ('adopted', 'superseded')"
+        " WHERE record.kind = 'charter' AND record.stage = 'adopted'"
         " AND record.content ->> 'part' = 'working-mechanisms'"
         " AND (record.content ->> 'recorded_at')::timestamptz <= coalesce(%(at)s::timestamptz, now())"
         f" AND {visible_to(ANONYMOUS)} ORDER BY (record.content ->> 'recorded_at')::timestamptz DESC, record.id DESC"

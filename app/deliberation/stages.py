@@ -15,7 +15,7 @@ from app.db.pool import Connection, Database
 from app.deliberation.double_majority import Standing
 from app.deliberation.list_diff import difference
 from app.deliberation.reading import record_for, rounds_of, titles, without_finding
-from app.deliberation.wire import computed
+from app.deliberation.wire import OPTIONAL_MATCH, computed
 from app.http.body import json_body, validated
 from app.http.openapi import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, answer, public, request_body, responses, secured
 from app.http.problem import Fault, Problem
@@ -114,7 +114,9 @@ def _lists(request: Request) -> Kind:
         "stale-version", "invalid-body",
     ),
     openapi_extra=described(
-        [IDEMPOTENCY_KEY], request_body(StageMove, example={"stage": "consultation"}), secured("deliberation:write")
+        [OPTIONAL_MATCH, IDEMPOTENCY_KEY],
+        request_body(StageMove, example={"stage": "consultation"}),
+        secured("deliberation:write"),
     ),
 )  # fmt: skip
 async def move_list(request: Request, id: str, caller: Caller = member("deliberation:write")) -> Response:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.deliberation.codes import CODES
-from app.http.openapi import answer
+from app.http.openapi import answer, header_parameter
 from app.http.problem import Problem, register
 from app.http.responses import bytes_response, empty_response, json_bytes
 from app.identity.caller import Caller
@@ -17,6 +17,7 @@ from app.records.show import NO_STORE, REVALIDATE, SHARED
 
 register(CODES)
 
+OPTIONAL_MATCH = header_parameter("If-Match", "The version you read, where it matters to you.")
 MEDIA_TYPES = {
     "json": "application/json",
     "csv": "text/csv; charset=utf-8",

@@ -65,7 +65,7 @@ CHARTERS = Kind(
     default_tlp=Tlp.CLEAR,
     rules=(adoption_is_recorded_by_its_verb, settings_belong_to_working_mechanisms),
     first_stage="draft",
-    immutable_stages=frozenset({"adopted", "superseded"}),
+    immutable_stages=frozenset({"adopted"}),
     example={
         "title": "Working mechanisms",
         "language": "en",

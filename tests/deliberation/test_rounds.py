@@ -207,6 +207,23 @@ async def test_anyone_with_the_ballots_can_check_the_seal(community: Community) 
     assert (await community.client.get(f"/v1/rounds/{round_id}/ballots")).status_code == 401
 
 
+async def test_an_unlisted_voter_stays_without_a_name(
+    community: Community, make_organisation: MakeOrganisation
+) -> None:
+    issues, round_id = await opened(community)
+    quiet = await make_organisation("Example CSO quiet", listing="unlisted")
+    for voter in (quiet, community.members["AFR"][0]):
+        await community.put(f"/v1/rounds/{round_id}/ballots/me", voter, {"tiers": [[issues["A"]]]})
+    await community.close(round_id)
+    reader = community.members["LAC"][0]
+    shown = await community.client.get(f"/v1/rounds/{round_id}/ballots", headers=reader.headers)
+    assert [item["organisation"] is None for item in shown.json()["items"]].count(True) == 1
+    assert str(quiet.id) not in shown.text
+    assert "quiet" not in shown.text
+    own = await community.get(f"/v1/rounds/{round_id}/ballots", quiet)
+    assert all(item["organisation"] for item in own["items"])
+
+
 async def test_the_public_gets_ranks_without_what_they_rest_on(community: Community) -> None:
     issues, round_id = await opened(community)
     await community.put(f"/v1/rounds/{round_id}/ballots/me", community.members["AFR"][0], {"tiers": [[issues["A"]]]})

@@ -34,6 +34,8 @@ async def test_illegal_moves_name_the_legal_ones(community: Community) -> None:
     assert "consultation, endorsement, ranking" in refused["detail"]
     refused = await community.post(path, community.convenor, {"stage": "endorsement"}, 409)
     assert "rounds" in refused["detail"]
+    stale = await community.post(path, community.convenor, {"stage": "consultation"}, 412, **{"If-Match": '"7"'})
+    assert stale["code"] == "stale-version"
     await community.post(path, community.convenor, {"stage": "consultation"}, 200)
     await community.post(path, community.convenor, {"stage": "lapsed"}, 200)
     body = {"stage": "ranking", "ballot_display": "open"}
