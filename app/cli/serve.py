@@ -20,7 +20,8 @@ from app.cli.workers import supervise
 from app.db.pool import Database
 from app.http.log import configure
 from app.identity import tokens
-from app.kinds import founding
+from app.kinds import KINDS, founding
+from app.records import doctor
 from app.sealing import NotSealedHere
 
 
@@ -77,7 +78,7 @@ def run(arguments: Namespace, _: list[str]) -> int:
 
 
 async def _prepare(place: Place) -> Path | None:
-    """Signing key, founding data and demonstration credential, each made once; the latter's file for curl."""
+    """Signing key, founding data, renewed renderings and demonstration credential; the latter's file for curl."""
     try:
         async with Database(place.database_url, size=2) as database:
             async with database.transaction() as connection:
@@ -85,6 +86,7 @@ async def _prepare(place: Place) -> Path | None:
                 await tokens.load_keys(connection, place.secret, {})
             if place.settings.founding_data:
                 await founding.load(database)
+            await doctor.render_stale(database, KINDS)
             async with database.transaction() as connection:
                 return await demo.prepare(connection, place)
     except NotSealedHere as error:
