@@ -18,11 +18,8 @@ def of_version(version: int, projection: str = "") -> str:
 
 def of_parts(parts: Iterable[object]) -> str:
     """A strong validator computed from what a page shows."""
-    digest = sha256()
-    for part in parts:
-        digest.update(str(part).encode())
-        digest.update(b"\x1f")
-    return f'"{digest.hexdigest()[:32]}"'
+    shown = "".join([f"{part}\x1f" for part in parts])
+    return f'"{sha256(shown.encode()).hexdigest()[:32]}"'
 
 
 def matches(request: Request, etag: str) -> bool:

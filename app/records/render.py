@@ -61,20 +61,14 @@ def _view(state: State, body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def framed(
-    document: bytes,
-    *,
-    url: str,
-    organisation_id: UUID,
-    organisation_name: str,
-    owner_sees: tuple[str | None, list[UUID]] | None,
-) -> bytes:
+def owner(organisation_id: UUID, name: str) -> bytes:
+    """The member of a document that names its owner, as `framed` takes it."""
+    return b'"organisation":{"id":"%b","name":%b},' % (str(organisation_id).encode(), orjson.dumps(name))
+
+
+def framed(document: bytes, *, url: str, owner: bytes, owner_sees: tuple[str | None, list[UUID]] | None) -> bytes:
     """The document as one reader gets it; `owner_sees` is (external_id, audience) for the owner, else None."""
-    frame = b'{"url":"%b","organisation":{"id":"%b","name":%b},' % (
-        url.encode(),
-        str(organisation_id).encode(),
-        orjson.dumps(organisation_name),
-    )
+    frame = b'{"url":"%b",%b' % (url.encode(), owner)
     if owner_sees is not None:
         frame += b'"external_id":%b,"audience":%b,' % (orjson.dumps(owner_sees[0]), orjson.dumps(owner_sees[1]))
     return frame + document[1:]

@@ -40,7 +40,7 @@ def cache_control(caller: Caller, marked: Iterable[tuple[str, str]]) -> str:
 
 def tlp_header(labels: Iterable[str]) -> dict[str, str]:
     """The TLP header with the strictest of the labels; none for none."""
-    strictest = min((Tlp(label) for label in labels), key=WIDTH.__getitem__, default=None)
+    strictest = min((Tlp(label) for label in set(labels)), key=WIDTH.__getitem__, default=None)
     return {} if strictest is None else {"TLP": f"TLP:{strictest.upper()}"}
 
 
@@ -76,14 +76,15 @@ async def documents(
             if after != before:
                 bodies[index] = orjson.dumps(after)
                 suffixes[index] = sha256(bodies[index]).hexdigest()[:12]
-    names = await request.app.state.identity.names(connection, {row.organisation_id for row in rows})
+    owner_ids = {row.organisation_id for row in rows}
+    names = await request.app.state.identity.names(connection, owner_ids)
+    owners = {id_: render.owner(id_, names.get(id_, "")) for id_ in owner_ids}
     collection = f"{request.app.state.public_url}/v1/{kind.plural}/"
     framed = [
         render.framed(
             body,
             url=f"{collection}{row.id}",
-            organisation_id=row.organisation_id,
-            organisation_name=names.get(row.organisation_id, ""),
+            owner=owners[row.organisation_id],
             owner_sees=(row.external_id, row.audience) if row.organisation_id == caller.organisation_id else None,
         )
         for row, body in zip(rows, bodies, strict=True)
@@ -172,7 +173,7 @@ async def listing(
     validator = etag.of_parts(
         [
             projection(asked["view"], fields),
-            *(f"{row.id}/{row.version}/{suffix}" for row, suffix in zip(shown, suffixes, strict=True)),
+            *(f"{row.id.int:x}/{row.version}/{suffix}" for row, suffix in zip(shown, suffixes, strict=True)),
             more,
             counted,
         ]
@@ -225,8 +226,7 @@ async def whole(request: Request, connection: Reads, caller: Caller, kind: Kind,
     return render.framed(
         document,
         url=record_url(request, kind, state.id),
-        organisation_id=state.organisation_id,
-        organisation_name=names.get(state.organisation_id, ""),
+        owner=render.owner(state.organisation_id, names.get(state.organisation_id, "")),
         owner_sees=(state.external_id, list(state.marking.audience))
         if state.organisation_id == caller.organisation_id
         else None,
