@@ -382,7 +382,7 @@ async def test_nothing_the_service_decides_is_assigned_by_a_body(
         "created_at": "2001-01-01T00:00:00Z",
         "updated_at": "2001-01-01T00:00:00Z",
         "published_at": "2001-01-01T00:00:00Z",
-        "quarantined_at": None,
+        "quarantined_at": "2001-01-01T00:00:00Z",
         "erased_at": "2001-01-01T00:00:00Z",
         "refs_guarded": False,
         "content": {},

@@ -29,6 +29,16 @@ from tests.conftest import client_of, running_app
 from tests.visibility.model import GONE, HIDDEN, OPEN, Marked, Who, access
 
 LABELS = ("clear", "green", "amber", "amber+strict")
+OF_RECORDS = (
+    "record_reader",
+    "document",
+    "search_text",
+    "link",
+    "organisation_link",
+    "revision",
+    "idempotency_answer",
+    "record",
+)
 ORGANISATIONS = 4
 NETWORKS = 2
 
@@ -82,7 +92,8 @@ class Community(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         async def clear(connection: Any) -> None:
-            await connection.execute("TRUNCATE record CASCADE")
+            for table in OF_RECORDS:
+                await connection.execute(f"DELETE FROM {table}")
             await connection.execute("DELETE FROM membership")
             await connection.execute("UPDATE organisation SET status = 'active'")
 
