@@ -10,10 +10,23 @@ from app.records.render import without
 MAX_CHARACTERS = 100_000
 
 
+class _Marks(dict[int, int | None]):
+    """For `str.translate`: combining marks go, all else stays. Each character is looked up once, then remembered."""
+
+    def __missing__(self, code: int) -> int | None:
+        kept = None if unicodedata.combining(chr(code)) else code
+        self[code] = kept
+        return kept
+
+
+_without_marks = _Marks()
+
+
 def fold(text: str) -> str:
     """Lower case without accents: `Sécurité` and `securite` fold to one."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(character for character in decomposed if not unicodedata.combining(character))
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKD", text.casefold()).translate(_without_marks)
 
 
 def folded_words(kind: Kind, body: Mapping[str, Any]) -> str:
