@@ -83,7 +83,7 @@ async def read_authorization_server(request: Request) -> Response:
 @router.get(
     "/.well-known/jwks.json",
     operation_id="getKeySet",
-    responses=responses({200: answer(_JWKS, headers=["ETag"])}),
+    responses=responses({200: answer(_JWKS, headers=["ETag"], media_type="application/jwk-set+json")}),
     openapi_extra={**public(), "parameters": [IF_NONE_MATCH]},
 )
 async def read_key_set(request: Request) -> Response:
