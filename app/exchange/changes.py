@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, Literal
 from uuid import UUID
@@ -140,7 +141,7 @@ def changes_router(kinds: Mapping[str, Kind]) -> APIRouter:
         async with database.connection() as connection:
             end = await feed.now(connection)
             if asked["after"] is None:
-                place = feed.Place(0, -1, end.xid, end.lineage)
+                place = replace(end, walked=feed.NOBODY)
             else:
                 try:
                     place = feed.opened(request.app.state.secret, caller, wanted, asked["after"], end.lineage)

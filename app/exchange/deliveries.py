@@ -91,7 +91,7 @@ async def _fill_one(database: Database, webhook_id: UUID) -> bool:
             return False
         end = await feed.now(connection)
         restored = bytes(lineage) != end.lineage
-        place = end if restored else Place(xid, seq, 0, end.lineage)
+        place = end if restored else Place(xid, seq, end.lineage)
         found = await feed.page(connection, caller, Wanted(tuple(kinds)), place, PAGE_CHANGES)
     events: list[tuple[str, UUID | None]] = [("record.changed", item.id) for item in found.items]
     if restored or epoch != caller.access_epoch:

@@ -39,24 +39,72 @@ class AccessEnded(Exception):
     """The caller may no longer read as it did when the export began; the answer breaks off."""
 
 
-async def rows_after(
-    connection: Connection, caller: Caller, kind: Kind, filters: Filter, after: UUID, limit: int = PAGE_ROWS
-) -> list[Row]:
-    """The next rows by id, with their stored documents."""
+def _selection(caller: Caller, kind: Kind, filters: Filter) -> str:
+    """FROM … LIMIT of the next rows by id that the caller may read."""
     own = "true" if filters.statuses and "withdrawn" in filters.statuses else "{status} <> 'withdrawn'"
     narrower = f" AND {filters.sql}" if filters.sql else ""
     if filters.statuses:
         narrower += " AND record.status = ANY (%(statuses)s)"
+    return (
+        " FROM record JOIN document ON document.record_id = record.id AND document.language = record.language"
+        f" WHERE record.id > %(after)s AND record.kind = '{kind.name}' AND record.erased_at IS NULL"
+        f" AND {visible_to(caller, own=own)}{narrower} ORDER BY record.id LIMIT {PAGE_ROWS}"
+    )
+
+
+def _values(caller: Caller, filters: Filter, after: UUID) -> dict[str, Any]:
+    return {**parameters(caller), **filters.values, "statuses": sorted(filters.statuses or ()), "after": after}
+
+
+async def rows_after(connection: Connection, caller: Caller, kind: Kind, filters: Filter, after: UUID) -> list[Row]:
+    """The next rows by id, with their stored documents."""
     cursor = await connection.execute(
         "SELECT record.id, record.kind, record.version, record.organisation_id, record.tlp, record.status,"
         " record.refs_guarded, record.external_id, record.audience, document.full_view"
-        " FROM record JOIN document ON document.record_id = record.id AND document.language = record.language"
-        f" WHERE record.id > %(after)s AND record.kind = '{kind.name}' AND record.erased_at IS NULL"
-        f" AND {visible_to(caller, own=own)}{narrower} ORDER BY record.id LIMIT {limit}",
-        {**parameters(caller), **filters.values, "statuses": sorted(filters.statuses or ()), "after": after},
+        + _selection(caller, kind, filters),
+        _values(caller, filters, after),
         binary=True,
     )
     return [Row(*row) for row in await cursor.fetchall()]
+
+
+async def lines_after(
+    request: Request,
+    connection: Connection,
+    caller: Caller,
+    kind: Kind,
+    filters: Filter,
+    after: UUID,
+) -> tuple[bytes, int, UUID] | None:
+    """The next rows as whole lines of JSON, how many, and the last id; put together where they are stored.
+
+    None when one of them must first lose references this caller may not have. The frame is the one of `render.framed`.
+    """
+    cursor = await connection.execute(
+        f"""
+WITH page AS MATERIALIZED (
+    SELECT record.id, record.organisation_id, record.refs_guarded, record.external_id, record.audience,
+        document.full_view {_selection(caller, kind, filters)})
+SELECT count(*), bool_or(page.refs_guarded), max(page.id::text), string_agg(
+    convert_to('{{"url":"' || %(base)s || page.id || '","organisation":{{"id":"' || page.organisation_id || '","name":'
+        || to_json(organisation.name)::text || '}},' || CASE WHEN page.organisation_id = %(me)s THEN '"external_id":'
+        || coalesce(to_json(page.external_id)::text, 'null') || ',"audience":' || to_json(page.audience)::text || ','
+        ELSE '' END, 'UTF8') || substring(page.full_view FROM 2), '\x0a'::bytea ORDER BY page.id)
+FROM page JOIN organisation ON organisation.id = page.organisation_id
+""",
+        {
+            **_values(caller, filters, after),
+            "me": caller.organisation_id,
+            "base": f"{request.app.state.public_url}/v1/{kind.plural}/",
+        },
+        binary=True,
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    count, guarded, last, lines = row
+    if guarded:
+        return None
+    return (b"", 0, after) if not count else (bytes(lines) + b"\n", count, UUID(last))
 
 
 def export_router(kinds: Mapping[str, Kind]) -> APIRouter:
@@ -126,16 +174,24 @@ async def _rows(
     yield first
     while True:
         await _still(request, caller)
+        lines: bytes | None = None
         async with database.connection() as connection:
-            rows = await rows_after(connection, caller, kind, filters, after)
-            bodies, _ = await show.documents(request, connection, caller, kind, rows, full=True)
-        if form == "ndjson":
-            yield b"".join(body + b"\n" for body in bodies)
-        else:
-            yield cells.lines([cells.row(kind, orjson.loads(body)) for body in bodies])
-        if len(rows) < PAGE_ROWS:
+            if form == "ndjson":
+                ready = await lines_after(request, connection, caller, kind, filters, after)
+                if ready is not None:
+                    lines, count, after = ready
+            if lines is None:
+                rows = await rows_after(connection, caller, kind, filters, after)
+                bodies, _ = await show.documents(request, connection, caller, kind, rows, full=True)
+                count, after = len(rows), rows[-1].id if rows else after
+                if form == "ndjson":
+                    lines = b"".join(body + b"\n" for body in bodies)
+                else:
+                    lines = cells.lines([cells.row(kind, orjson.loads(body)) for body in bodies])
+        if lines:
+            yield lines
+        if count < PAGE_ROWS:
             return
-        after = rows[-1].id
 
 
 async def _still(request: Request, caller: Caller) -> None:

@@ -2,10 +2,10 @@
 
 `revision` is read in order of (xid, seq), below the oldest transaction that is still running, so no row can appear
 behind a reader. A row counts if its marking before or after is visible to the reader; what is sent is the record's
-state at reading: `upsert` if it may be read now, else `removed`. The first reading from nothing sends the newest row
-of each record that may be read now, up to where the log stood when it began, and never `removed`.
+state at reading: `upsert` if it may be read now, else `removed`. Reading from nothing walks through the records that
+may be read now, never `removed`, and goes on from where the log stood when the walk began.
 
-Source: rules B4 to B7; docs/guides/follow.md.
+Source: rules B4 to B7; docs/guides/exchange.md.
 """
 
 import struct
@@ -29,18 +29,19 @@ from app.sealing import MasterSecret, NotSealedHere
 
 PURPOSE = "feed-cursor"
 NOBODY = UUID(int=0)
-SHAPE = struct.Struct(">8s16sQ8sQqQ")
+NOT_WALKING = b"\xff" * 16
+SHAPE = struct.Struct(">8s16sQ8sQq16s")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How far a reader has come: after the row (xid, seq); rows of transactions below `fresh_below` are a first
-    reading. `lineage` names the history of the database, which a restore from a backup begins anew."""
+    """How far a reader has come: after the row (xid, seq). While it still walks through the records for the first
+    time, `walked` is the last one it got. `lineage` names the history of the database; a restore begins another."""
 
     xid: int
     seq: int
-    fresh_below: int
     lineage: bytes
+    walked: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def sealed(secret: MasterSecret, caller: Caller, wanted: Wanted, place: Place) -
         place.lineage,
         place.xid,
         place.seq,
-        place.fresh_below,
+        NOT_WALKING if place.walked is None else place.walked.bytes,
     )
     return urlsafe_b64encode(secret.seal(PURPOSE, plain)).rstrip(b"=").decode()
 
@@ -127,14 +128,14 @@ def opened(secret: MasterSecret, caller: Caller, wanted: Wanted, cursor: str, li
     """
     try:
         cipher = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        digest, organisation, epoch, then, xid, seq, fresh_below = SHAPE.unpack(secret.unseal(PURPOSE, cipher))
+        digest, organisation, epoch, then, xid, seq, walked = SHAPE.unpack(secret.unseal(PURPOSE, cipher))
     except (NotSealedHere, Error, ValueError, struct.error):
         raise Problem("invalid-cursor") from None
     if digest != wanted.digest:
         raise Problem("invalid-cursor", "The cursor belongs to other filters; use `next` as it stands.")
     if (UUID(bytes=organisation), epoch, then) != (caller.organisation_id or NOBODY, caller.access_epoch, lineage):
         raise Problem("resync-required")
-    return Place(xid, seq, fresh_below, lineage)
+    return Place(xid, seq, lineage, None if walked == NOT_WALKING else UUID(bytes=walked))
 
 
 _NOW = """
@@ -151,7 +152,7 @@ async def now(connection: Connection) -> Place:
     row = await (await connection.execute(_NOW)).fetchone()
     assert row is not None
     # A dump restored elsewhere begins other transaction ids; a restore in place makes a new table or timeline.
-    return Place(row[0], -1, 0, sha256(row[1].encode()).digest()[:8])
+    return Place(row[0], -1, sha256(row[1].encode()).digest()[:8])
 
 
 _SHOWN = (
@@ -164,32 +165,82 @@ async def page(
     connection: Connection, caller: Caller, wanted: Wanted, place: Place, limit: int, *, documents: bool = False
 ) -> Page:
     """At most `limit` changes after `place`. A page that is not full ends at the horizon."""
+    if place.walked is None:
+        return await _changed(connection, caller, wanted, place, limit, documents=documents)
+    walk = await _walked(connection, caller, wanted, place, place.walked, limit, documents=documents)
+    if walk.more:
+        return walk
+    # The walk is over; what changed since it began follows at once.
+    room = limit - len(walk.items)
+    since = await _changed(connection, caller, wanted, walk.place, max(1, room), documents=documents)
+    if not room:
+        return Page(walk.items, walk.place, bool(since.items))
+    items = {item.id: item for item in (*walk.items, *since.items)}
+    return Page(list(items.values()), since.place, since.more)
+
+
+def _narrowed(wanted: Wanted, row: str) -> list[str]:
+    """Conditions on what never changes for a record, over `record` or `revision`."""
+    conditions = []
+    if wanted.kinds:
+        conditions.append(f"{row}.kind = ANY (%(kinds)s)")
+    if wanted.owners:
+        conditions.append(f"{row}.organisation_id = ANY (%(owners)s)")
+    return conditions
+
+
+async def _walked(
+    connection: Connection,
+    caller: Caller,
+    wanted: Wanted,
+    place: Place,
+    after: UUID,
+    limit: int,
+    *,
+    documents: bool,
+) -> Page:
+    """The next records by id that may be read now."""
+    conditions = ["record.id > %(after)s", visible_to(caller), *_narrowed(wanted, "record")]
+    conditions += [matches for matches, _ in wanted.matching()]
+    document = "document.full_view" if documents else "NULL::bytea"
+    joined = (
+        "LEFT JOIN document ON document.record_id = record.id AND document.language = record.language"
+        if documents
+        else ""
+    )
+    cursor = await connection.execute(
+        f"SELECT record.updated_at, {_SHOWN}, {document} FROM record {joined} WHERE {' AND '.join(conditions)}"
+        f" ORDER BY record.id LIMIT {limit + 1}",
+        {**parameters(caller), **wanted.values(), "after": after},
+        binary=True,
+    )
+    found = [(updated_at, Row(*columns)) for updated_at, *columns in await cursor.fetchall()]
+    items = [Item("upsert", row.kind, row.id, row.version, at, False, row) for at, row in found[:limit]]
+    more = len(found) > limit
+    return Page(items, replace(place, walked=items[-1].id if more else None), more)
+
+
+async def _changed(
+    connection: Connection, caller: Caller, wanted: Wanted, place: Place, limit: int, *, documents: bool
+) -> Page:
+    """The next changes in the order of transactions."""
     after = visible_to(caller, of="revision")
     before = f"(revision.status_before IS NOT NULL AND {visible_to(caller, of='revision', suffix='_before')})"
     visible_now = visible_to(caller)
     matching = wanted.matching()
     matches_now = " AND ".join(now for now, _ in matching) or "true"
-    matched = " AND ".join(then for _, then in matching)
-    later = f"({after} OR {before})"
-    if matching:
-        # Whoever follows a part hears of a record that left it, if what they could read of it belonged to the part.
-        was = f"{visible_to(caller, of='was', own='true')}"
-        known = f"EXISTS (SELECT FROM revision AS was WHERE was.record_id = record.id AND {was} AND {matched})"
-        later += f" AND (({visible_now} AND {matches_now}) OR record.erased_at IS NOT NULL OR {known})"
-    fresh = f"record.version = revision.version AND {visible_now} AND {matches_now}"
-    needs_record = bool(matching) or place.xid < place.fresh_below
     conditions = [
         "(revision.xid, revision.seq) > (%(xid)s::text::xid8, %(seq)s)",
         "revision.xid < pg_snapshot_xmin(pg_current_snapshot())",
+        f"({after} OR {before})",
+        *_narrowed(wanted, "revision"),
     ]
-    if place.xid < place.fresh_below:
-        conditions.append(f"CASE WHEN revision.xid < %(fresh)s::text::xid8 THEN {fresh} ELSE {later} END")
-    else:
-        conditions.append(later)
-    if wanted.kinds:
-        conditions.append("revision.kind = ANY (%(kinds)s)")
-    if wanted.owners:
-        conditions.append("revision.organisation_id = ANY (%(owners)s)")
+    if matching:
+        # Whoever follows a part hears of a record that left it, if what they could read of it belonged to the part.
+        was = visible_to(caller, of="was", own="true")
+        matched = " AND ".join(then for _, then in matching)
+        known = f"EXISTS (SELECT FROM revision AS was WHERE was.record_id = record.id AND {was} AND {matched})"
+        conditions.append(f"(({visible_now} AND {matches_now}) OR record.erased_at IS NOT NULL OR {known})")
     document = "document.full_view" if documents else "NULL::bytea"
     joined = (
         "LEFT JOIN document ON shown AND document.record_id = record.id AND document.language = record.language"
@@ -201,7 +252,7 @@ async def page(
     statement = f"""
 WITH changed AS MATERIALIZED (
     SELECT revision.xid, revision.seq, revision.record_id FROM revision
-    {"JOIN record ON record.id = revision.record_id" if needs_record else ""}
+    {"JOIN record ON record.id = revision.record_id" if matching else ""}
     WHERE {" AND ".join(conditions)} ORDER BY revision.xid, revision.seq LIMIT {limit + 1}),
 told AS (
     SELECT changed.xid::text::bigint AS xid, changed.seq, shown, record.updated_at,
@@ -217,13 +268,7 @@ told AS (
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, told.*
 FROM (SELECT 1) AS always LEFT JOIN told ON true ORDER BY told.xid, told.seq
 """
-    values = {
-        **parameters(caller),
-        **wanted.values(),
-        "xid": str(place.xid),
-        "seq": place.seq,
-        "fresh": str(place.fresh_below),
-    }
+    values = {**parameters(caller), **wanted.values(), "xid": str(place.xid), "seq": place.seq}
     rows = await (await connection.execute(statement, values, binary=True)).fetchall()
     horizon, found = rows[0][0], [row[1:] for row in rows if row[1] is not None]
     more = len(found) > limit
