@@ -8,12 +8,15 @@ import asyncio
 import socket
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
+import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.cli.outcome import CommandFailed
+from app.http.problem import CODES
 from app.main import create_app
 from app.sealing import MasterSecret
 from app.settings import Settings
@@ -23,7 +26,6 @@ HEAD_SECONDS = 30
 KEEP_ALIVE_SECONDS = 65  # longer than the usual 60 s of a reverse proxy, so that the proxy is the one to close
 GRACE_SECONDS = 25
 BACKLOG = 2048
-TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -45,12 +47,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a head are counted until it is complete; a larger one ends the connection."""
+        super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
-        super().data_received(data)
         if self._in_head and self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
-            self.transport.write(TOO_LARGE)
-            self.transport.close()
+            self._refuse("headers-too-large")
+
+    def send_400_response(self, msg: str) -> None:
+        """What cannot be read as HTTP is refused like everything else, and never repeated."""
+        self._refuse("bad-request")
 
     def on_message_begin(self) -> None:
         """The first bytes of a request."""
@@ -61,6 +66,14 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is whole."""
         self._end_head()
         super().on_headers_complete()
+
+    def _refuse(self, code: str) -> None:
+        status, title = CODES[code]
+        body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "code": code})
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/problem+json\r\n"
+        rest = f"cache-control: no-store\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+        self.transport.write(head.encode() + rest.encode() + body)
+        self.transport.close()
 
     def _begin_head(self) -> None:
         self._in_head = True

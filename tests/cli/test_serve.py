@@ -9,12 +9,14 @@ import stat
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from app.db.cluster import process_id
 from tests.cli.service import curls, minga, processes, serving, status, wait_until
+from tests.databases import fresh_database
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc")
 
@@ -188,19 +190,44 @@ def test_requests_in_flight_end_before_the_service_does(tmp_path: Path) -> None:
     assert set(results) == {200}
 
 
-def test_head_of_a_request_is_limited_in_size(tmp_path: Path) -> None:
+POST = b"POST /v1/issues HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+UNREADABLE = {
+    "length and chunks": POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": POST + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+    "bad chunk": POST + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n0\r\n\r\n",
+    "NUL": GET + b"X-Marker: a\0b\r\n\r\n",
+    "folded header": GET + b"X-Marker: a\r\n b\r\n\r\n",
+    "another protocol": b"\x16\x03\x01\x00 marker\r\n\r\n",
+}
+
+
+def test_what_is_not_http_is_refused_and_heads_are_limited(tmp_path: Path) -> None:
     with serving(tmp_path, "--port", "0") as service:
         host, _, port = service.url.removeprefix("http://").partition(":")
-        with socket.create_connection((host, int(port)), timeout=10) as line:
-            line.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: ")
-            answer = b""
-            try:
-                for _ in range(40):
-                    line.sendall(b"x" * 10_000)
-                answer = line.recv(200)
-            except ConnectionError:
-                answer = answer or b"HTTP/1.1 431"
-            assert answer.startswith(b"HTTP/1.1 431")
+
+        def answer_to(*parts: bytes) -> bytes:
+            with socket.create_connection((host, int(port)), timeout=10) as line:
+                answer = b""
+                try:
+                    for part in parts:
+                        line.sendall(part)
+                except ConnectionError:
+                    pass  # refused before all was sent
+                try:
+                    while received := line.recv(4096):
+                        answer += received
+                except ConnectionResetError:
+                    pass
+                return answer
+
+        for name, request in UNREADABLE.items():
+            answer = answer_to(request)
+            assert answer.startswith(b"HTTP/1.1 400 "), name
+            assert b'"code":"bad-request"' in answer, name
+            assert b"arker" not in answer, name
+        for length in (100_000, 1_000_000):
+            assert answer_to(GET + b"X-Long: " + b"x" * length).startswith(b"HTTP/1.1 431 "), length
         assert service.get("/healthz").status_code == 200
 
 
@@ -233,3 +260,21 @@ def test_lost_secret_is_told_and_nothing_new_is_made_up(tmp_path: Path) -> None:
     assert other.returncode == 1
     assert "not the one this database was used with" in other.stderr
     assert processes(tmp_path) == []
+
+
+def test_postgresql_of_ones_own_works_the_same_and_gets_no_demonstration(tmp_path: Path, postgres: Any) -> None:
+    settings = {"MINGA_SECRET": "Zq8vYt3LrWn5KxJdBhPmGf2Tc7Us4Eo9", "MINGA_PUBLIC_URL": "https://minga.example.org"}
+    with fresh_database(postgres, None) as url:
+        refused = minga("serve", "--port", "0", cwd=tmp_path, MINGA_DATABASE_URL=url)
+        assert refused.returncode == 1
+        assert "MINGA_PUBLIC_URL is needed" in refused.stderr
+        with serving(
+            tmp_path, "--port", "0", MINGA_DATABASE_URL=url, MINGA_ALLOWED_HOSTS="127.0.0.1", **settings
+        ) as service:
+            assert service.get("/readyz").status_code == 200
+            issues = service.get("/v1/issues?limit=50").json()["items"]
+            assert len(issues) == 12
+            assert issues[0]["url"].startswith("https://minga.example.org/v1/issues/")
+            assert "CLIENT_ID:CLIENT_SECRET" in service.printed
+            assert not (tmp_path / "data").exists()
+            assert service.stop() == 0
