@@ -94,7 +94,7 @@ async def test_every_method_and_header_answers_as_for_a_missing_id(
     for headers in ({}, other.headers):
         for method in METHODS:
             sent = {"json": body} if method in ("POST", "PUT", "PATCH") else {}
-            for path in PATHS if kind is KINDS[0] else PATHS[:8]:
+            for path in PATHS if kind is KINDS[0] else PATHS[::5]:
                 for extra in HEADERS if path in ("", "/publish") else HEADERS[:2]:
                     answers = [
                         told(

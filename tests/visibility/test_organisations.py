@@ -65,7 +65,7 @@ async def test_who_may_know_of_whom(
                     who, one, listing, claimed=claimed
                 )
                 for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS") if not known else ("GET",):
-                    for extra in HEADERS:
+                    for extra in HEADERS if method == "GET" and not known else HEADERS[:2]:
                         asked = {**headers, **extra}
                         answers = [
                             told(await client.request(method, f"/v1/{plural}/{wanted}", headers=asked), str(wanted))
