@@ -5,6 +5,7 @@ connection, snapshot or turn is held. The place in the change feed is taken befo
 the rows, so that export and feed from there make an exact copy.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from uuid import UUID
@@ -29,7 +30,7 @@ from app.records.kind import Kind
 from app.records.marking import parameters, visible_to
 from app.records.read import Row
 
-PAGE_ROWS = 500
+PAGE_ROWS = 1000
 FEED_HEADER = "Minga-Feed"
 MEDIA_TYPES = {"ndjson": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 NO_ID = UUID(int=0)
@@ -170,28 +171,41 @@ def _add(router: APIRouter, kind: Kind, form: str) -> None:
 async def _rows(
     request: Request, caller: Caller, kind: Kind, form: str, filters: Filter, after: UUID, first: bytes
 ) -> AsyncIterator[bytes]:
-    database: Database = request.app.state.database
-    yield first
-    while True:
+    async def load(after: UUID) -> tuple[bytes, int, UUID]:
         await _still(request, caller)
-        lines: bytes | None = None
-        async with database.connection() as connection:
-            if form == "ndjson":
-                ready = await lines_after(request, connection, caller, kind, filters, after)
-                if ready is not None:
-                    lines, count, after = ready
-            if lines is None:
-                rows = await rows_after(connection, caller, kind, filters, after)
-                bodies, _ = await show.documents(request, connection, caller, kind, rows, full=True)
-                count, after = len(rows), rows[-1].id if rows else after
-                if form == "ndjson":
-                    lines = b"".join(body + b"\n" for body in bodies)
-                else:
-                    lines = cells.lines([cells.row(kind, orjson.loads(body)) for body in bodies])
-        if lines:
-            yield lines
-        if count < PAGE_ROWS:
-            return
+        return await _page(request, caller, kind, form, filters, after)
+
+    # One page is read ahead while the one before is on its way; more would only fill memory.
+    ahead: asyncio.Task[tuple[bytes, int, UUID]] | None = asyncio.create_task(load(after))
+    try:
+        yield first
+        while ahead is not None:
+            lines, count, after = await ahead
+            ahead = asyncio.create_task(load(after)) if count == PAGE_ROWS else None
+            if lines:
+                yield lines
+    finally:
+        if ahead is not None:
+            ahead.cancel()
+
+
+async def _page(
+    request: Request, caller: Caller, kind: Kind, form: str, filters: Filter, after: UUID
+) -> tuple[bytes, int, UUID]:
+    """The next rows as they are sent, how many, and the last id."""
+    database: Database = request.app.state.database
+    async with database.connection() as connection, feed.walking(connection):
+        if form == "ndjson":
+            ready = await lines_after(request, connection, caller, kind, filters, after)
+            if ready is not None:
+                return ready
+        rows = await rows_after(connection, caller, kind, filters, after)
+        bodies, _ = await show.documents(request, connection, caller, kind, rows, full=True)
+    if form == "ndjson":
+        lines = b"".join(body + b"\n" for body in bodies)
+    else:
+        lines = cells.lines([cells.row(kind, orjson.loads(body)) for body in bodies])
+    return lines, len(rows), rows[-1].id if rows else after
 
 
 async def _still(request: Request, caller: Caller) -> None:

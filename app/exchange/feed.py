@@ -11,7 +11,8 @@ Source: rules B4 to B7; docs/guides/exchange.md.
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -161,6 +162,19 @@ _SHOWN = (
 )
 
 
+@asynccontextmanager
+async def walking(connection: Connection) -> AsyncIterator[None]:
+    """A transaction whose statements walk an index from where they are told to, and stop after a page.
+
+    Where statistics are old or a filter looks rare, the planner would read and sort the whole rest for each page.
+    """
+    async with connection.transaction():
+        await connection.execute(
+            "SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)"
+        )
+        yield
+
+
 async def page(
     connection: Connection, caller: Caller, wanted: Wanted, place: Place, limit: int, *, documents: bool = False
 ) -> Page:
@@ -208,13 +222,14 @@ async def _walked(
         if documents
         else ""
     )
-    cursor = await connection.execute(
-        f"SELECT record.updated_at, {_SHOWN}, {document} FROM record {joined} WHERE {' AND '.join(conditions)}"
-        f" ORDER BY record.id LIMIT {limit + 1}",
-        {**parameters(caller), **wanted.values(), "after": after},
-        binary=True,
-    )
-    found = [(updated_at, Row(*columns)) for updated_at, *columns in await cursor.fetchall()]
+    async with walking(connection):
+        cursor = await connection.execute(
+            f"SELECT record.updated_at, {_SHOWN}, {document} FROM record {joined} WHERE {' AND '.join(conditions)}"
+            f" ORDER BY record.id LIMIT {limit + 1}",
+            {**parameters(caller), **wanted.values(), "after": after},
+            binary=True,
+        )
+        found = [(updated_at, Row(*columns)) for updated_at, *columns in await cursor.fetchall()]
     items = [Item("upsert", row.kind, row.id, row.version, at, False, row) for at, row in found[:limit]]
     more = len(found) > limit
     return Page(items, replace(place, walked=items[-1].id if more else None), more)
@@ -258,7 +273,9 @@ told AS (
     SELECT changed.xid::text::bigint AS xid, changed.seq, shown, record.updated_at,
         record.erased_at IS NOT NULL AS erased, last.version AS last_version, last.at AS last_at,
         {_SHOWN}, {document} AS document
-    FROM changed JOIN record ON record.id = changed.record_id
+    FROM changed
+    -- One look-up by key for each row: the planner would rather read the whole table, and that grows.
+    CROSS JOIN LATERAL (SELECT * FROM record WHERE record.id = changed.record_id OFFSET 0) AS record
     CROSS JOIN LATERAL (SELECT coalesce({visible_now} AND {matches_now}, false) AS shown) AS judged
     LEFT JOIN LATERAL (
         SELECT was.version, was.at FROM revision AS was
