@@ -85,8 +85,7 @@ def next_state(change: Change, before: State | None, *, new_id: UUID, owner: UUI
     if after.same_as(before):
         return before
     moved = replace(after, version=before.version + 1, updated_at=max(now, before.updated_at))
-    if moved.status is Status.PUBLISHED:
-        require_publishable(change.kind, moved)
+    _check(change.kind, moved)
     return moved
 
 
@@ -118,10 +117,7 @@ def _created(change: Change, new_id: UUID, owner: UUID, now: datetime) -> State:
         updated_at=now,
         published_at=now if status == Status.PUBLISHED else None,
     )
-    if state.status is Status.PUBLISHED:
-        require_publishable(change.kind, state)
-    else:
-        _apply_rules(change.kind, state)
+    _check(change.kind, state)
     return state
 
 
@@ -148,14 +144,12 @@ def _patched(change: Change, before: State, _now: datetime) -> State:
 
 
 def _with_body(change: Change, before: State, given: Mapping[str, Any], body: Mapping[str, Any]) -> State:
-    after = replace(
+    return replace(
         before,
         marking=requested_marking(dict(given), before.marking),
         external_id=_external_id(given, before.external_id),
         body=checked_body(change.kind, body),
     )
-    _apply_rules(change.kind, after)
-    return after
 
 
 def _amended(change: Change, before: State, _now: datetime) -> State:
@@ -250,6 +244,13 @@ def require_publishable(kind: Kind, state: State) -> None:
     if faults:
         raise Problem("not-publishable", errors=faults)
     _apply_rules(kind, state)
+
+
+def _check(kind: Kind, state: State) -> None:
+    if state.status is Status.PUBLISHED:
+        require_publishable(kind, state)
+    elif state.status is Status.DRAFT:
+        _apply_rules(kind, state)
 
 
 def _apply_rules(kind: Kind, state: State) -> None:

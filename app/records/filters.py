@@ -21,7 +21,7 @@ from app.identity.organisations import visible_organisations
 from app.records.fields import LANGUAGE_TAG
 from app.records.kind import Kind, Status, Tlp
 from app.records.marking import visible_to
-from app.records.words import fold
+from app.records.words import search
 
 VIEWS = ("brief", "full")
 
@@ -86,7 +86,9 @@ def filter_parameters(kind: Kind) -> Mapping[str, Parser]:
         ),
         "tlp": query.many(query.choice(*Tlp)).described("Marking."),
         "updated_since": query.instant().described("Changed at or after this instant."),
-        "q": query.text(200).described("Words to find; accents and case do not matter."),
+        "q": query.text(200).described(
+            "Words to find, all of them; `-word` leaves out. Accents and case do not matter."
+        ),
     }
     return shared | {
         name: query.many(_parser(kind, body_field)).described(f"Records whose `{body_field}` has this value.")
@@ -135,10 +137,8 @@ def narrowed(caller: Caller, kind: Kind, asked: Mapping[str, Any]) -> Filter:
         conditions.append("record.updated_at >= %(updated_since)s")
         values["updated_since"] = asked["updated_since"]
     if asked["q"] is not None:
-        conditions.append(
-            "record.id IN (SELECT record_id FROM search_text WHERE words @@ websearch_to_tsquery('simple', %(q)s))"
-        )
-        values["q"] = fold(asked["q"])
+        values["q"] = search(asked["q"])
+        conditions.append("record.id IN (SELECT record_id FROM search_text WHERE words @@ %(q)s::tsquery)")
     for name, body_field in kind.filters.items():
         if asked[name]:
             sql, value = _particular(caller, kind, name, body_field, asked[name])

@@ -23,7 +23,7 @@ from app.records.change import STEWARD_ACTIONS, Action, Change, next_state, targ
 from app.records.kind import Kind, Status
 from app.records.marking import OPEN_LABELS, narrower, parameters, tombstone_visible_to, visible_to
 from app.records.state import COLUMNS, State, as_row, envelope, from_row
-from app.records.words import folded_words
+from app.records.words import words_of
 
 CHANGES_CHANNEL = "minga_changes"
 """NOTIFY channel that wakes those who wait for changes; the message is empty."""
@@ -222,7 +222,7 @@ SET brief = excluded.brief, full_view = excluded.full_view, render_version = exc
 """
 _UPSERT_WORDS = """
 INSERT INTO search_text (record_id, language, words)
-SELECT id, language, to_tsvector('simple', words)
+SELECT id, language, array_to_tsvector(string_to_array(words, ' '))
 FROM unnest(%s::uuid[], %s::text[], %s::text[]) AS t (id, language, words)
 ON CONFLICT (record_id, language) DO UPDATE SET words = excluded.words
 """
@@ -323,7 +323,7 @@ async def _store(connection: Connection, caller: Caller, moves: Sequence[_Move])
                         [
                             [m.after.id for m in worded],
                             [m.after.body["language"] for m in worded],
-                            [folded_words(m.kind, m.after.body) for m in worded],
+                            [" ".join(words_of(m.kind, m.after.body)) for m in worded],
                         ],
                     )
             await _insert_columns(connection, _INSERT_LINKS, [row for rows in links for row in rows])

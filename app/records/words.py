@@ -1,5 +1,10 @@
-"""Words: the folded copy of a record's text that search reads. The text itself is stored unchanged."""
+"""Words: the folded copy of a record's text that search reads. The text itself is stored unchanged.
 
+Words are taken apart here, for records and for searches alike: PostgreSQL's parser costs ten times as much, which was
+half of what storing a record took (docs/measurements.md).
+"""
+
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,6 +13,10 @@ from app.records.kind import Kind
 from app.records.render import without
 
 MAX_CHARACTERS = 100_000
+LONGEST_WORD = 64
+
+_WORD = re.compile(r"\w+")
+_PART = re.compile(r'(?:^|(?<=\s))(-?)("[^"]*"|\S+)')
 
 
 class _Marks(dict[int, int | None]):
@@ -29,8 +38,13 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKD", text.casefold()).translate(_without_marks)
 
 
-def folded_words(kind: Kind, body: Mapping[str, Any]) -> str:
-    """Every text of a body that all its readers see, folded, cut at 100,000 characters.
+def words(text: str) -> list[str]:
+    """The different words of a text, folded, in order; each cut at 64 characters."""
+    return list(dict.fromkeys(word[:LONGEST_WORD] for word in _WORD.findall(fold(text))))
+
+
+def words_of(kind: Kind, body: Mapping[str, Any]) -> list[str]:
+    """The words of every text of a body that all its readers see; text beyond 100,000 characters is left out.
 
     References, and the list elements around them, are left out: some readers do not see them, and a search that found
     a record by an id or a note would tell them.
@@ -38,7 +52,17 @@ def folded_words(kind: Kind, body: Mapping[str, Any]) -> str:
     shown: Any = body
     for path in (*kind.refs, *kind.organisation_refs):
         shown = without(shown, path.steps, frozenset(found for _, found in path.find(body)))
-    return fold(" ".join(_texts(shown)))[:MAX_CHARACTERS]
+    return words(" ".join(_texts(shown))[:MAX_CHARACTERS])
+
+
+def search(text: str) -> str | None:
+    """A search as PostgreSQL's tsquery: all words, less those behind a minus sign; None when it holds no word."""
+    asked = []
+    for minus, part in _PART.findall(text):
+        found = " & ".join(f"'{word}'" for word in words(part))
+        if found:
+            asked.append(f"!({found})" if minus else f"({found})")
+    return " & ".join(asked) or None
 
 
 def _texts(value: Any) -> Iterator[str]:
