@@ -1,7 +1,6 @@
 """Answers of this room: computed for one reader, with a validator over their bytes."""
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any
 
 from starlette.requests import Request
@@ -10,10 +9,9 @@ from starlette.responses import Response
 from app.deliberation.codes import CODES
 from app.http.openapi import answer, header_parameter
 from app.http.problem import Problem, register
-from app.http.responses import bytes_response, empty_response, json_bytes
+from app.http.responses import json_bytes
 from app.identity.caller import Caller
-from app.records import etag
-from app.records.show import NO_STORE, REVALIDATE, SHARED
+from app.records.show import NO_STORE, REVALIDATE, SHARED, conditional
 
 register(CODES)
 
@@ -40,12 +38,8 @@ def computed(
 ) -> Response:
     """200 with `body` (bytes as they are, all else as JSON), or 304; `private` forbids keeping it anywhere."""
     content = body if isinstance(body, bytes) else json_bytes(body)
-    validator = f'"{sha256(content).hexdigest()[:32]}"'
     keep = NO_STORE if private else REVALIDATE if caller.is_member else SHARED
-    headers = {"ETag": validator, "Cache-Control": keep}
-    if etag.matches(request, validator):
-        return empty_response(304, headers)
-    return bytes_response(content, headers=headers, media_type=media_type)
+    return conditional(request, content, {"Cache-Control": keep}, media_type)
 
 
 def wanted_format(request: Request, asked: str | None, offered: Sequence[str]) -> str:

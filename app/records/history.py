@@ -10,10 +10,10 @@ from app.db.pool import Connection, Database
 from app.http.openapi import IF_NONE_MATCH, answer, public, responses
 from app.http.problem import Problem
 from app.http.query import Parser, integer, query_parameters, read_query, text
-from app.http.responses import bytes_response, empty_response, json_response
+from app.http.responses import json_bytes
 from app.identity.access import PublicReader
 from app.identity.caller import Caller
-from app.records import diff, etag, pages, read, render, show
+from app.records import diff, pages, read, render, show
 from app.records.kind import Kind
 from app.records.state import State, from_revision, instant
 from app.records.views import BacklinkPage, Diff, VersionPage, full_view
@@ -65,7 +65,7 @@ def add_history(router: APIRouter, kind: Kind) -> None:
         operation_id=f"list{kind.operation}Versions",
         summary="The versions you may read, newest first",
         responses=responses({200: answer(VersionPage, "A page.")}, "not-found", "withdrawn", "invalid-cursor"),
-        openapi_extra={"parameters": query_parameters(PAGE), **public("records:read")},
+        openapi_extra={"parameters": [*query_parameters(PAGE), IF_NONE_MATCH], **public("records:read")},
     )
     async def list_versions(request: Request, id: str, caller: PublicReader) -> Response:
         asked = read_query(request, PAGE)
@@ -91,7 +91,7 @@ def add_history(router: APIRouter, kind: Kind) -> None:
             for one in shown
         ]
         control = show.cache_control(caller, (marked for one in shown for marked in one.marked))
-        return json_response({"items": items, "next": next_url}, headers={"Cache-Control": control})
+        return show.conditional(request, json_bytes({"items": items, "next": next_url}), {"Cache-Control": control})
 
     @router.get(
         "/{id}/versions/{number}",
@@ -113,22 +113,18 @@ def add_history(router: APIRouter, kind: Kind) -> None:
             record_id, owner = await require_known(connection, caller, id)
             (version,) = await exactly(connection, caller, record_id, [int(number)])
             body = await show.whole(request, connection, caller, kind, as_state(record_id, owner, version))
-        validator = etag.of_parts([version.version, "version", body])
         headers = {
-            "ETag": validator,
             "Cache-Control": show.cache_control(caller, version.marked),
             **show.tlp_header(tlp for tlp, _ in version.marked),
         }
-        if etag.matches(request, validator):
-            return empty_response(304, headers)
-        return bytes_response(body, headers=headers)
+        return show.conditional(request, body, headers)
 
     @router.get(
         "/{id}/diff",
         operation_id=f"diff{kind.operation}",
         summary="What changed between two versions you may read",
         responses=responses({200: answer(Diff, "The differences.")}, "not-found", "withdrawn", "invalid-parameter"),
-        openapi_extra={"parameters": query_parameters(DIFF_PARAMETERS), **public("records:read")},
+        openapi_extra={"parameters": [*query_parameters(DIFF_PARAMETERS), IF_NONE_MATCH], **public("records:read")},
     )
     async def get_diff(request: Request, id: str, caller: PublicReader) -> Response:
         asked = read_query(request, DIFF_PARAMETERS)
@@ -150,14 +146,14 @@ def add_history(router: APIRouter, kind: Kind) -> None:
             before, after = await show.stripped(connection, caller, kind, shown)
         control = show.cache_control(caller, (marked for one in pair for marked in one.marked))
         answer_body = {"from": earlier, "to": later, "changes": list(diff.changes(before, after))}
-        return json_response(answer_body, headers={"Cache-Control": control})
+        return show.conditional(request, json_bytes(answer_body), {"Cache-Control": control})
 
     @router.get(
         "/{id}/backlinks",
         operation_id=f"list{kind.operation}Backlinks",
         summary="Records that refer to this one, newest first",
         responses=responses({200: answer(BacklinkPage, "A page.")}, "not-found", "withdrawn", "invalid-cursor"),
-        openapi_extra={"parameters": query_parameters(BACKLINK_PARAMETERS), **public("records:read")},
+        openapi_extra={"parameters": [*query_parameters(BACKLINK_PARAMETERS), IF_NONE_MATCH], **public("records:read")},
     )
     async def list_backlinks(request: Request, id: str, caller: PublicReader) -> Response:
         asked = read_query(request, BACKLINK_PARAMETERS)
@@ -188,7 +184,7 @@ def add_history(router: APIRouter, kind: Kind) -> None:
             "Cache-Control": show.cache_control(caller, ((row.tlp, row.status) for _, row in shown)),
             **show.tlp_header(row.tlp for _, row in shown),
         }
-        return bytes_response(body, headers=headers)
+        return show.conditional(request, body, headers)
 
 
 def _comparable(state: State) -> dict[str, Any]:

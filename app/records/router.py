@@ -357,14 +357,14 @@ def record_router(kind: Kind) -> APIRouter:
         operation_id=f"get{kind.operation}Readers",
         summary="Who can read it, as named in its marking (owner only)",
         responses=responses({200: answer(Readers, "Readers.")}, "not-found", "withdrawn", "not-owner"),
-        openapi_extra=secured("records:read"),
+        openapi_extra=described([IF_NONE_MATCH], secured("records:read")),
     )
     async def readers(request: Request, id: str, caller: Caller = member("records:read")) -> Response:
         read_query(request, {})
         database: Database = request.app.state.database
         async with database.connection() as connection:
             state = await own(connection, caller, record_id(id))
-            return bytes_response(await show.readers(connection, state), headers={"Cache-Control": show.NO_STORE})
+            return show.conditional(request, await show.readers(connection, state), {"Cache-Control": show.NO_STORE})
 
     async def own(connection: Connection, caller: Caller, found_id: UUID) -> State:
         state = await read.state(connection, caller, kind.name, found_id)

@@ -193,6 +193,16 @@ async def listing(
     return bytes_response(body + b"}", headers=headers)
 
 
+def conditional(
+    request: Request, body: bytes, headers: Mapping[str, str], media_type: str = "application/json"
+) -> Response:
+    """200 with a body that was computed for this reader, its validator made of its bytes; or 304."""
+    marked = {**headers, "ETag": etag.of_parts([body])}
+    if etag.matches(request, marked["ETag"]):
+        return empty_response(304, marked)
+    return bytes_response(body, headers=marked, media_type=media_type)
+
+
 def page_url(request: Request, cursor: str) -> str:
     """Absolute address of the page that `cursor` starts, with the same filters."""
     query = [part for part in request.scope["query_string"].decode("latin-1").split("&") if part]

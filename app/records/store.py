@@ -80,12 +80,7 @@ async def write(
                 raise Problem("not-found")
             assert caller.organisation_id is not None
             after = next_state(change, before, new_id=new_id(), owner=caller.organisation_id, now=now)
-            if (
-                after is not before
-                and after.status is Status.PUBLISHED
-                and after.marking.tlp in OPEN_LABELS
-                and unlisted
-            ):
+            if unlisted and after is not before and _is_open(after):
                 raise Problem("owner-unlisted")
         except Problem as problem:
             if not keep_going:
@@ -138,15 +133,24 @@ async def _present(
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('external_id ' || %s::text, 0))", [caller.organisation_id]
         )
-    cursor = await connection.execute(
-        "SELECT clock_timestamp(), coalesce((SELECT listing = 'unlisted' FROM organisation WHERE id = %s), false)",
-        [caller.organisation_id],
-    )
+    async with connection.pipeline():
+        # The owner must not become unlisted between this look and the commit; the trigger `organisation_hides` takes
+        # the same lock for itself alone.
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock_shared(hashtextextended('listing ' || %s::text, 0))", [caller.organisation_id]
+        )
+        cursor = await connection.execute(
+            "SELECT clock_timestamp(), coalesce((SELECT listing = 'unlisted' FROM organisation WHERE id = %s), false)",
+            [caller.organisation_id],
+        )
     row = await cursor.fetchone()
     assert row is not None
     found: dict[Any, tuple[State, bool, bool]] = {}
-    select = f"SELECT {COLUMNS}, {visible_to(caller, own='true')}, {tombstone_visible_to(caller)} FROM record WHERE "
-    lock = " ORDER BY id FOR NO KEY UPDATE"
+    visible, tombstone = visible_to(caller, own="true"), tombstone_visible_to(caller)
+    select = f"SELECT {COLUMNS}, {visible}, {tombstone} FROM record WHERE "
+    # What the caller may not know of is not locked either: waiting for it would tell.
+    known = f"({visible} OR {tombstone}" + (" OR quarantined_at IS NOT NULL)" if caller.is_steward else ")")
+    lock = f" AND {known} ORDER BY id FOR NO KEY UPDATE"
     rows: list[tuple[Any, ...]] = []
     if by_id:
         cursor = await connection.execute(
@@ -164,11 +168,11 @@ async def _present(
             },
         )
         rows += await cursor.fetchall()
-    for *columns, visible, tombstone in rows:
+    for *columns, is_visible, has_tombstone in rows:
         state = from_row(tuple(columns))
-        found[state.id] = (state, visible, tombstone)
+        found[state.id] = (state, is_visible, has_tombstone)
         if state.organisation_id == caller.organisation_id and state.external_id is not None:
-            found[state.kind, state.external_id] = (state, visible, tombstone)
+            found[state.kind, state.external_id] = (state, is_visible, has_tombstone)
     return row[0], row[1], found
 
 

@@ -180,6 +180,10 @@ def upgrade() -> None:
         """
         CREATE FUNCTION organisation_hides() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
+            IF NEW.listing = 'unlisted' THEN
+                -- A record being published at this moment holds the same lock, shared, until it is committed.
+                PERFORM pg_advisory_xact_lock(hashtextextended('listing ' || NEW.id::text, 0));
+            END IF;
             IF NEW.listing = 'unlisted' AND OLD.listing <> 'unlisted' AND EXISTS (
                 SELECT 1 FROM record WHERE organisation_id = NEW.id AND status = 'published'
                 AND tlp IN ('clear', 'green')

@@ -120,3 +120,23 @@ async def test_paths_hold_no_surprises(app: FastAPI, client: httpx.AsyncClient, 
                 if found := wrong(answer):
                     failed[method, path, given] = found
     assert failed == {}
+
+
+SECURED_AND_PUBLIC = (134, 90)
+PUBLIC_WRITES = {"claimOrganisation", "issueToken", "revokeToken", "introspectToken"}
+
+
+async def test_every_operation_refuses_a_missing_token_or_is_declared_public(
+    app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    """What the contract says of security is what the service does; a new operation cannot be open by accident."""
+    secured = declared_public = 0
+    for path, method, operation in operations(app):
+        if operation["security"] and {} not in operation["security"]:
+            secured += 1
+            answer = await client.request(method, filled(path), json={})
+            assert (answer.status_code, answer.json()["code"]) == (401, "invalid-token"), (method, path)
+        else:
+            declared_public += 1
+            assert method == "GET" or operation["operationId"] in PUBLIC_WRITES, (method, path)
+    assert (secured, declared_public) == SECURED_AND_PUBLIC, "place the new operation, then count it here"
