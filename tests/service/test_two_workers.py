@@ -1,4 +1,4 @@
-"""What must hold between two processes of one service: rights end everywhere, races have one winner, keys one effect."""
+"""Between two processes of one service: rights end everywhere, races have one winner, keys one effect."""
 
 from collections import Counter
 from collections.abc import Iterator
