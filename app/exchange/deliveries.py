@@ -32,7 +32,8 @@ from app.settings import Settings
 SECRET_PURPOSE = "webhook-secret"  # noqa: S105  the name of a purpose
 BACKOFF_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 43200)
 """Pauses between attempts: eleven attempts over 27 hours."""
-LEASE_SECONDS = 60
+LEASE_SECONDS = 25
+"""Longer than one attempt may take, and renewed for each; a worker that dies delays its webhook by no more."""
 TURN_SECONDS = 20.0
 TURN_MESSAGES = 50
 PAGE_CHANGES = 200
@@ -163,6 +164,10 @@ async def send_due(database: Database, settings: Settings, receiver: Receiver) -
             if payload is None:
                 await _finish(connection, message, "dropped", "no-longer-readable")
                 continue
+            await connection.execute(
+                "UPDATE webhook SET leased_until = now() + make_interval(secs => %s) WHERE id = %s",
+                [LEASE_SECONDS, receiver.id],
+            )
         outcome, answer = await _attempt(settings, receiver, message, payload)
         async with database.transaction() as connection:
             pause = await _settle(connection, receiver, message, outcome, answer)

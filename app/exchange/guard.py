@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Literal
 
@@ -216,6 +217,12 @@ async def checked_addresses(target: Target, resolver: Resolver, *, development: 
     return addresses
 
 
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """The public certificate authorities; reading them takes tens of milliseconds, so they are read once."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 async def post(
     url: str,
     body: bytes,
@@ -254,7 +261,7 @@ async def post(
             },
         )
         # A transport used directly reads no environment (proxies, certificate files) and follows nothing.
-        verify = tls or httpx.create_ssl_context(trust_env=False)
+        verify = tls or _tls_context()
         async with httpx.AsyncHTTPTransport(verify=verify, trust_env=False, http2=False) as transport:
             response = await transport.handle_async_request(request)
             try:

@@ -109,6 +109,7 @@ class Worker:
             log.warning("sending: %s", type(error).__name__)  # the lease ends by itself
         except Exception:
             log.exception("sending failed")
+        self._bell.ring(JOBS_CHANNEL)
 
     async def _clean(self) -> None:
         async with self._database.connection() as connection:
