@@ -24,8 +24,9 @@ numbers = itertools.count(1)
 
 
 def test_server() -> EmbeddedPostgres:
-    """The server of this checkout's test run; not yet started."""
-    place = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+    """The server of this test run, the same for all its processes; not yet started."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+    place = hashlib.sha256(f"{ROOT} {run}".encode()).hexdigest()[:8]
     home = Path(tempfile.gettempdir()) / f"minga-tests-{os.geteuid()}-{place}"
     return EmbeddedPostgres(home, settings=FAST, disposable=True)
 
