@@ -13,9 +13,11 @@ from typing import Any
 
 import orjson
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.cli.outcome import CommandFailed
+from app.exchange.wake import Bell
 from app.http.problem import CODES
 from app.main import create_app
 from app.sealing import MasterSecret
@@ -96,8 +98,9 @@ class BoundedProtocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """A uvicorn server that tells when it accepts requests."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, application: FastAPI, announce: Callable[[], None]) -> None:
         super().__init__(config)
+        self._application = application
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -105,6 +108,13 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started and not self.should_exit:
             self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answers those who wait for changes at once, then ends when the requests in flight have ended."""
+        bell: Bell | None = getattr(self._application.state, "bell", None)
+        if bell is not None:
+            bell.end()
+        await super().shutdown(sockets)
 
 
 def make_server(
@@ -126,7 +136,7 @@ def make_server(
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": GRACE_SECONDS,
     }
-    return Server(uvicorn.Config(application, **options), announce)
+    return Server(uvicorn.Config(application, **options), application, announce)
 
 
 def listen(host: str, port: int, *, next_free: bool) -> socket.socket:

@@ -162,13 +162,13 @@ def changes_router(kinds: Mapping[str, Kind]) -> APIRouter:
     async def wait_for_news(
         request: Request, caller: Caller, wanted: Wanted, page: Page, asked: Mapping[str, Any]
     ) -> Response:
-        """The first page that holds something, or an empty one when the time is over."""
+        """The first page that holds something, or an empty one when the time is over or the process ends."""
         bell: Bell = request.app.state.bell
         database: Database = request.app.state.database
         ends_at = time.monotonic() + asked["wait"]
         pauses: Sequence[float] = ()
         while True:
-            left = ends_at - time.monotonic()
+            left = 0.0 if bell.ending else ends_at - time.monotonic()
             pause = min(left, pauses[0] if pauses else QUIET_SECONDS)
             if pauses:
                 await asyncio.sleep(max(0.0, pause))
@@ -181,7 +181,8 @@ def changes_router(kinds: Mapping[str, Kind]) -> APIRouter:
                 page = await feed.page(
                     connection, caller, wanted, page.place, asked["limit"], documents=bool(asked["include"])
                 )
-                if page.items or time.monotonic() >= ends_at or await request.is_disconnected():
+                over = bell.ending or time.monotonic() >= ends_at
+                if page.items or over or await request.is_disconnected():
                     return await shown(request, connection, caller, wanted, page, asked)
 
     async def still(request: Request, caller: Caller) -> Caller:

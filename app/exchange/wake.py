@@ -24,6 +24,7 @@ class Bell:
         self._url = database_url
         self._rings: dict[str, asyncio.Event] = {}
         self._task: asyncio.Task[None] | None = None
+        self.ending = False
 
     async def __aenter__(self) -> "Bell":
         self._task = asyncio.create_task(self._listen())
@@ -50,6 +51,12 @@ class Bell:
         event = self._rings.pop(channel, None)
         if event is not None:
             event.set()
+
+    def end(self) -> None:
+        """Wakes everybody: the process is about to end, and requests must not wait any longer."""
+        self.ending = True
+        for channel in list(self._rings):
+            self.ring(channel)
 
     async def _listen(self) -> None:
         while True:

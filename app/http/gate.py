@@ -4,6 +4,7 @@ Limits, Host, request id, standard headers, HEAD, counting and the last resort f
 layer of middleware costs every request.
 """
 
+import asyncio
 import logging
 import os
 import re
@@ -105,6 +106,11 @@ class Gate:
                 await self.app(scope, receive, send_complete)
             else:
                 await problem_response(problem, self.public_url)(scope, receive, send_complete)
+        except asyncio.CancelledError:
+            # The service ends, and this request took longer than its grace: whoever asked may ask again.
+            if status == 0:
+                await problem_response(Problem("unavailable"), self.public_url)(scope, receive, send_complete)
+            raise
         except Exception as error:
             log_failure(error)
             if status == 0:

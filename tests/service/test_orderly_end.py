@@ -68,6 +68,27 @@ def test_writes_in_flight_end_and_nothing_is_left(tmp_path: Path, workers: str, 
             check(service, log)
 
 
+def test_who_waits_for_changes_does_not_hold_the_end_back(tmp_path: Path) -> None:
+    waited: list[tuple[int, object]] = []
+    with serving(tmp_path, "--port", "0") as service:
+        newest = service.get("/v1/changes?limit=200").json()["next"]
+
+        def wait_for_changes() -> None:
+            answer = httpx.get(f"{newest}&wait=30", timeout=60)
+            waited.append((answer.status_code, answer.json()["items"]))
+
+        waiting = [threading.Thread(target=wait_for_changes) for _ in range(3)]
+        for one in waiting:
+            one.start()
+        time.sleep(1)
+        begun = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - begun < 10
+        for one in waiting:
+            one.join()
+    assert waited == [(200, [])] * 3
+
+
 def test_an_interrupted_terminal_leaves_nothing(tmp_path: Path) -> None:
     """Ctrl-C reaches every process of the terminal's group at once."""
     with (tmp_path / "log").open("w") as log:
