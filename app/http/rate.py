@@ -27,7 +27,9 @@ from app.http.shared_rate import SharedWindows
 
 MAXIMUM_KEYS = 100_000
 REFUSAL_SECONDS = 0.1
-"""A refusal is answered this much later, so that a client that ignores Retry-After slows only itself."""
+"""A refusal is answered this much later for each other refusal of the same caller that is still held back, at most a
+second: a client that ignores Retry-After on many connections slows only itself."""
+LONGEST_REFUSAL_SECONDS = 1.0
 TURNS = 4
 """Requests of one organisation (or address) that a process works on at once; the others wait for their turn."""
 MAXIMUM_WAITING = 100
@@ -164,6 +166,7 @@ class RateLimiter:
         self.workers = workers
         self.buckets = Buckets(1 / workers)
         self.turns = Turns()
+        self.held: dict[str, int] = {}
         self.shared = None if store is None else SharedWindows(store)
 
     async def spend(self, budget: Budget, key: str, cost: int = 1) -> Decision:
@@ -191,14 +194,19 @@ def address_of(request: Request) -> str:
     return f"{IPv6Network((host.split('%')[0], 64), strict=False).network_address}/64"
 
 
-async def _refuse(decision: Decision, ticket: _Ticket | None) -> Problem:
+async def _refuse(limiter: RateLimiter, decision: Decision, key: str, ticket: _Ticket | None) -> Problem:
     if ticket is not None:
         ticket.decisions.append(decision)
-    await asyncio.sleep(REFUSAL_SECONDS)
+    held = limiter.held[key] = limiter.held.get(key, 0) + 1
+    try:
+        await asyncio.sleep(min(LONGEST_REFUSAL_SECONDS, REFUSAL_SECONDS * held))
+    finally:
+        limiter.held[key] -= 1
+        if not limiter.held[key]:
+            del limiter.held[key]
     wait = str(max(1, decision.reset_seconds))
-    return Problem(
-        "rate-limited", detail=f"The budget '{decision.budget.name}' is used up.", headers={"Retry-After": wait}
-    )
+    detail = f"The budget '{decision.budget.name}' is used up."
+    return Problem("rate-limited", detail=detail, headers={"Retry-After": wait})
 
 
 async def charge(
@@ -224,13 +232,13 @@ async def charge(
     for budget, key in charged:
         decision = await limiter.spend(budget, key)
         if not decision.allowed:
-            raise await _refuse(decision, ticket)
+            raise await _refuse(limiter, decision, key, ticket)
         if ticket is not None:
             ticket.decisions.append(decision)
     if ticket is not None and ticket.turns is None and not bulk:
         key = charged[-1][1]
         if not await limiter.turns.enter(key):
-            raise await _refuse(Decision(charged[-1][0], False, 0, 1), ticket)
+            raise await _refuse(limiter, Decision(charged[-1][0], False, 0, 1), key, ticket)
         ticket.turns, ticket.key = limiter.turns, key
 
 
@@ -251,7 +259,7 @@ async def charge_token_request(request: Request, client_id: str, *, right_secret
     for budget, key in charged:
         decision = await limiter.spend(budget, key)
         if not decision.allowed:
-            raise await _refuse(decision, request.scope.get(STATE))
+            raise await _refuse(limiter, decision, key, request.scope.get(STATE))
 
 
 def end_turn(request: Request) -> None:
