@@ -1,7 +1,7 @@
 """`minga doctor`: whether what is stored is sound. It reads only.
 
 Database, migrations, tables and keys are looked at; then every stored body is validated against today's schemas and
-every stored document compared with a fresh rendering.
+every stored document compared with a fresh rendering. A service may write meanwhile.
 """
 
 import asyncio
@@ -44,6 +44,8 @@ def run(arguments: Namespace, _: list[str]) -> int:
 async def _examine(connection: Connection, place: Place) -> list[dict[str, Any]]:
     """What is wrong, one mapping for each finding; identifiers and codes, never content."""
     findings: list[dict[str, Any]] = []
+    # One snapshot for all statements: a service that writes meanwhile must not look like a fault.
+    await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     if connection.info.server_version < OLDEST_VERSION:
         findings.append({"check": "database", "detail": "PostgreSQL 15 or newer is needed"})
     cursor = await connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")

@@ -34,7 +34,8 @@ async def examine(connection: Connection, kinds: Iterable[Kind]) -> AsyncIterato
     """What is wrong with stored records: `{"record", "kind", "detail"}`, ids and codes only, never content.
 
     Each body is validated against today's schema, each document compared with a fresh rendering, each set of links
-    with the body's references, and the newest revision with the record.
+    with the body's references, the readers with the marking, and the newest revision with the record. Run it in one
+    snapshot (repeatable read), or a write between two statements looks like a fault.
     """
     named = {kind.name: kind for kind in kinds}
     async for batch in _batches(connection):
@@ -50,6 +51,12 @@ async def examine(connection: Connection, kinds: Iterable[Kind]) -> AsyncIterato
         for from_id, relation, to_id in await cursor.fetchall():
             links.setdefault(from_id, set()).add((relation, to_id))
         cursor = await connection.execute(
+            "SELECT record_id, organisation_id FROM record_reader WHERE record_id = ANY (%s)", [ids]
+        )
+        readers: dict[UUID, set[UUID]] = {}
+        for record_id, organisation_id in await cursor.fetchall():
+            readers.setdefault(record_id, set()).add(organisation_id)
+        cursor = await connection.execute(
             "SELECT record_id, max(version) FROM revision WHERE record_id = ANY (%s) GROUP BY record_id", [ids]
         )
         newest: dict[UUID, int] = dict(await cursor.fetchall())
@@ -58,6 +65,9 @@ async def examine(connection: Connection, kinds: Iterable[Kind]) -> AsyncIterato
                 state, named.get(state.kind), documents.get(state.id), links.get(state.id, set()), newest.get(state.id)
             ):
                 yield {"record": str(state.id), "kind": state.kind, "detail": detail}
+            named_readers = set(state.marking.audience) if state.status is Status.PUBLISHED else set()
+            if readers.get(state.id, set()) != named_readers:
+                yield {"record": str(state.id), "kind": state.kind, "detail": "readers-differ"}
 
 
 def _faults(

@@ -1,5 +1,6 @@
 """Between two processes of one service: rights end everywhere, races have one winner, keys one effect."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,8 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cli.service import Service, serving
+from tests.cli.service import Service, minga, serving
 from tests.service.community import admit, each_worker, seconds_until, steward, token
+from tests.service.writers import Log, finished, started
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc")
 
@@ -146,3 +148,13 @@ def test_a_key_is_its_credentials_own(service: Service, by: dict[str, str]) -> N
     again = httpx.post(f"{service.url}/v1/issues", json=body, headers={**headers, **key}, timeout=20)
     assert again.status_code == 201
     assert "Idempotency-Replayed" not in again.headers
+
+
+def test_the_doctor_is_not_misled_by_writes_that_go_on(service: Service) -> None:
+    log = Log()
+    threads = started(service, log)
+    try:
+        found = [json.loads(minga("doctor", "--json", cwd=service.data.parent).stdout) for _ in range(2)]
+    finally:
+        finished(log, threads)
+    assert found == [{"ok": True, "findings": []}] * 2
