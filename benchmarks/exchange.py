@@ -173,15 +173,16 @@ def _news(options: Options, running: Service, headers: dict[str, str]) -> dict[s
             response = super().handle_request(request)
             stream = response.stream
             assert isinstance(stream, httpx.SyncByteStream)
+            inner: httpx.SyncByteStream = stream
 
             class Counted(httpx.SyncByteStream):
                 def __iter__(self) -> Any:
-                    for part in stream:
+                    for part in inner:
                         received["bytes"] += len(part)
                         yield part
 
                 def close(self) -> None:
-                    stream.close()
+                    inner.close()
 
             head = sum(len(name) + len(value) + 4 for name, value in response.headers.raw)
             received["bytes"] += head

@@ -8,18 +8,18 @@ import asyncio
 import time
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from psycopg import errors
-from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from app.db.ids import new_id
 from app.db.pool import Database
 from app.exchange import cells
+from app.exchange.import_shapes import ImportReport
 from app.exchange.lines import MAXIMUM_LINES, CsvCutter, Line, NdjsonCutter, inflated
 from app.exchange.wake import JOBS_CHANNEL
 from app.http import query
@@ -52,50 +52,6 @@ EXAMPLE = '{"kind": "issue", "external_id": "a-1", "title": "Access to budgets",
 
 rule_for_paths("/v1/imports", BodyRule(max_bytes=None, accepts_encoding=True))
 register({"insufficient-storage": (507, "There is no room for this now; try again later.")})
-
-
-class ImportCounts(BaseModel):
-    """How many lines had which end."""
-
-    created: int
-    updated: int
-    unchanged: int
-    failed: int
-
-
-class ImportProblem(BaseModel):
-    """What is wrong with a line: its number in the file, the place in its record, a code."""
-
-    line: int
-    pointer: str
-    code: str
-    detail: str | None = None
-
-
-class ImportLine(BaseModel):
-    """What a line would do, in a dry run."""
-
-    line: int
-    action: Literal["create", "update", "unchanged"]
-    id: UUID | None = None
-    changes: list[dict[str, Any]] | None = None
-
-
-class ImportReport(BaseModel):
-    """An import: how far it is, and what became of its lines."""
-
-    id: UUID
-    status: Literal["receiving", "queued", "running", "done", "failed"]
-    reason: str | None
-    dry_run: bool
-    atomic: bool
-    lines_total: int
-    lines_done: int
-    counts: ImportCounts
-    problems: list[ImportProblem]
-    lines: list[ImportLine]
-    created_at: str
-    finished_at: str | None
 
 
 _COLUMNS = (

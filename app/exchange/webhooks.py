@@ -9,18 +9,26 @@ Source: api.md §5; safety S11, H1, H6; docs/guides/webhooks.md.
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from psycopg.rows import dict_row
-from pydantic import BaseModel, ConfigDict, Field
 
 from app.db.ids import new_id
 from app.db.pool import Connection, Database
 from app.exchange import feed, guard, signing
 from app.exchange.deliveries import SECRET_PURPOSE
 from app.exchange.wake import JOBS_CHANNEL
+from app.exchange.webhook_shapes import (
+    DeliveryPage,
+    Queued,
+    WebhookChanges,
+    WebhookInput,
+    WebhookPage,
+    WebhookSecret,
+    WebhookView,
+)
 from app.http import query
 from app.http.body import json_body, validated
 from app.http.openapi import IDEMPOTENCY_KEY, answer, request_body, responses, secured
@@ -31,7 +39,6 @@ from app.http.transact import transact
 from app.identity import audit
 from app.identity.access import member
 from app.identity.caller import Caller
-from app.records.fields import Name
 from app.records.kind import Kind
 from app.records.router import record_id
 from app.records.show import NO_STORE
@@ -43,79 +50,6 @@ OVERLAP_HOURS = 24
 PRIVATE = {"Cache-Control": NO_STORE}
 
 register({"webhook-limit": (409, "An organisation has at most ten webhooks.")})
-
-
-class WebhookInput(BaseModel):
-    """A webhook to register."""
-
-    model_config = ConfigDict(extra="forbid")
-    url: str = Field(max_length=guard.MAXIMUM_URL_BYTES, description="An https address on the public internet.")
-    label: Name = Field(description="What you call it.")
-    kinds: list[str] = Field(default_factory=list, max_length=50, description="Only these kinds; none: all.")
-
-
-class WebhookChanges(BaseModel):
-    """What may be changed later; for another address register another webhook."""
-
-    model_config = ConfigDict(extra="forbid")
-    label: Name | None = None
-    kinds: list[str] | None = Field(None, max_length=50)
-
-
-class WebhookView(BaseModel):
-    """A webhook. `unverified` until its receiver has echoed the challenge; `disabled` says why in `reason`."""
-
-    id: UUID
-    url: str
-    label: str
-    kinds: list[str]
-    status: Literal["unverified", "active", "disabled"]
-    reason: str | None
-    failing_since: datetime | None
-    previous_secret_until: datetime | None
-    pending: int
-    created_at: datetime
-    updated_at: datetime
-
-
-class WebhookSecret(WebhookView):
-    """A webhook with its secret, which is shown this once."""
-
-    secret: str
-
-
-class WebhookPage(BaseModel):
-    """The webhooks of an organisation, oldest first."""
-
-    items: list[WebhookView]
-    next: None
-
-
-class DeliveryView(BaseModel):
-    """A message in the log: what it was about, and how the last attempt ended, by class of answer only."""
-
-    id: UUID
-    event: Literal["record.changed", "webhook.challenge", "webhook.ping", "access.changed"]
-    record_id: UUID | None
-    status: Literal["pending", "delivered", "failed", "dropped"]
-    attempts: int
-    last_outcome: str | None
-    next_attempt_at: datetime | None
-    created_at: datetime
-    finished_at: datetime | None
-
-
-class DeliveryPage(BaseModel):
-    """Deliveries, newest first."""
-
-    items: list[DeliveryView]
-    next: str | None
-
-
-class Queued(BaseModel):
-    """How many messages will be sent (again)."""
-
-    queued: int
 
 
 _COLUMNS = (
