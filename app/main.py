@@ -103,6 +103,8 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
                 cleaner.cancel()
                 with suppress(asyncio.CancelledError):
                     await cleaner
+                if app.state.limiter is not None:
+                    await app.state.limiter.close()
 
     app = FastAPI(
         title="Minga",

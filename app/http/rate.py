@@ -177,6 +177,11 @@ class RateLimiter:
                 return Decision(budget, *found)
         return self.buckets.take(budget, key, cost)
 
+    async def close(self) -> None:
+        """Closes the connections to the shared store."""
+        if self.shared is not None:
+            await self.shared.close()
+
     def describe(self) -> dict[str, Any]:
         """The limits as `/v1` publishes them."""
         return {
