@@ -206,9 +206,8 @@ async def get_trends(request: Request, caller: PublicReader) -> Response:
         return computed(request, caller, as_csv(TREND_COLUMNS, rows), media_type=media_type)
     if form in ("svg", "text"):
         regions = [code for code in reference.REGIONS if code in {*reading.organisations, *reading.suppressed}]
-        when = "all time" if asked["period"] is None else "–".join(filter(None, (span.start, span.end)))
         shown = Map(
-            f"Concerns by region, {when}",
+            f"Concerns by region, {span.in_words()}",
             regions,
             reading.organisations,
             found,

@@ -8,7 +8,7 @@ let the caller read them.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from app import reference
@@ -31,9 +31,13 @@ class Span:
 
     @classmethod
     def read(cls, text: str) -> "Span":
-        """`2017..2019`, `2017-07..`, `..2019` or `2018`. Errors: ValueError when the end lies before the start."""
+        """`2017..2019`, `2017-07..`, `..2019` or `2018`. Errors: ValueError for a day there is not, or an end
+        before the start."""
         start, dots, end = text.partition("..")
         span = cls(start or None, (end or None) if dots else start)
+        for day in filter(None, (span.start, span.end)):
+            # A year or a month is completed, so that each is checked as the day it begins with.
+            date.fromisoformat((day + "-01-01")[:10])
         if span.start and span.end and span.end[: len(span.start)] < span.start[: len(span.end)]:
             raise ValueError
         return span
@@ -41,6 +45,12 @@ class Span:
     def as_json(self) -> dict[str, str | None]:
         """The period on the wire."""
         return {"start": self.start, "end": self.end}
+
+    def in_words(self) -> str:
+        """The period as a reader meets it: `2017–2019`, `2018`, `since 2017-07`, `until 2019`, `all time`."""
+        if self.start and self.end:
+            return self.start if self.start == self.end else f"{self.start}–{self.end}"
+        return f"since {self.start}" if self.start else f"until {self.end}" if self.end else "all time"
 
 
 SPAN_PATTERN = r"(?=[0-9.])([0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?)?(\.\.([0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?)?)?"
@@ -76,6 +86,12 @@ AND (%(end)s::text IS NULL OR left({begins}, length(%(end)s)) <= left(%(end)s, l
 """
 _COUNTS = "organisation.status <> 'not-claimed' AND organisation.kind <> 'node' AND organisation.region IS NOT NULL"
 
+SHOWN_NOW = """
+(SELECT latest.display FROM endorsement AS latest WHERE latest.issue_id = newest.issue_id
+    AND latest.organisation_id = newest.organisation_id ORDER BY latest.seq DESC LIMIT 1)
+"""
+"""The display an organisation gives its endorsement today; an older state is never shown more widely than that."""
+
 _RAISED = {
     "issue": """
     SELECT issue.id::text AS subject, voice.region, voice.organisation_id
@@ -106,9 +122,10 @@ def _common(caller: Caller, as_of: datetime | None) -> str:
     now = visible_to(caller)
     state = _NOW.format(now=now) if as_of is None else _THEN.format(now=now, then=visible_to(caller, of="latest"))
     known, _ = visible_organisations(caller)
-    # What an endorsement shows to anyone by region, it shows by choice; members see the others too, where they know
-    # the organisation.
-    display = f"({known})" if caller.is_member else "newest.display = 'public'"
+    # What an endorsement shows to anyone by region, it shows by choice, then and now; members see the others too,
+    # where they know the organisation.
+    public = f"newest.display = 'public' AND {SHOWN_NOW} = 'public' AND organisation.listing <> 'unlisted'"
+    display = f"({known})" if caller.is_member else public
     return f"""
     WITH state AS ({state}),
     voice AS (

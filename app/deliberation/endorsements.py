@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from app import reference
 from app.db.pool import Connection, Database
 from app.deliberation.charter_settings import MAY_VOTE
+from app.deliberation.contributions import SHOWN_NOW
 from app.deliberation.double_majority import Vote
 from app.deliberation.reading import record_for
 from app.deliberation.wire import computed
@@ -79,8 +80,8 @@ ENDORSEMENTS_SCHEMA: dict[str, Any] = {
 PARAMETERS = {"as_of": instant().described("The state at this instant.")}
 
 NEWEST = """
-SELECT DISTINCT ON (endorsement.organisation_id) endorsement.organisation_id, endorsement.position,
-    endorsement.statement, endorsement.display, endorsement.at
+SELECT DISTINCT ON (endorsement.organisation_id) endorsement.issue_id, endorsement.organisation_id,
+    endorsement.position, endorsement.statement, endorsement.display, endorsement.at
 FROM endorsement
 WHERE endorsement.issue_id = %(issue)s AND endorsement.at <= coalesce(%(as_of)s::timestamptz, 'infinity')
 ORDER BY endorsement.organisation_id, endorsement.seq DESC
@@ -198,8 +199,8 @@ async def list_endorsements(request: Request, id: str, caller: PublicReader) -> 
         issue = await record_for(connection, caller, "issue", issue_id)
         cursor = await connection.execute(
             "SELECT newest.organisation_id, organisation.name, organisation.region, newest.position, newest.statement,"
-            f" newest.display, newest.at, {predicate} AS known, organisation.listing = 'unlisted' FROM ({NEWEST})"
-            " AS newest JOIN organisation ON organisation.id = newest.organisation_id"
+            f" newest.display, newest.at, {predicate} AS known, organisation.listing = 'unlisted', {SHOWN_NOW}"
+            f" FROM ({NEWEST}) AS newest JOIN organisation ON organisation.id = newest.organisation_id"
             " WHERE newest.position <> 'withdrawn' ORDER BY newest.at, newest.organisation_id",
             {**values, "issue": issue_id, "as_of": as_of},
         )
@@ -207,7 +208,7 @@ async def list_endorsements(request: Request, id: str, caller: PublicReader) -> 
     items = []
     by_region: dict[str, dict[str, int]] = {}
     mine = None
-    for organisation_id, name, region, position, statement, display, at, known, unlisted in rows:
+    for organisation_id, name, region, position, statement, display, at, known, unlisted, shown_now in rows:
         shown = {
             "issue": issue_id,
             "organisation": {"id": organisation_id, "name": name},
@@ -223,7 +224,8 @@ async def list_endorsements(request: Request, id: str, caller: PublicReader) -> 
         if known or not unlisted:
             counted = by_region.setdefault(region or "OTH", {vote.value: 0 for vote in Vote})
             counted[position] += 1
-        if known and (caller.is_member or display == EndorsementDisplay.PUBLIC):
+        # An older state is shown no more widely than its organisation wants today.
+        if known and (caller.is_member or display == shown_now == EndorsementDisplay.PUBLIC):
             items.append(shown)
     endorsing = {region: said["yes"] for region, said in by_region.items() if said["yes"]}
     found: dict[str, Any] = {

@@ -126,7 +126,18 @@ async def test_functions_of_civil_society_are_a_dimension(community: Community) 
 
 @pytest.mark.parametrize(
     "query",
-    ["dimension=x", "period=2019..2017", "period=..", "period=19", "as_of=2019", "limit=0", "format=pdf", "x=1"],
+    [
+        "dimension=x",
+        "period=2019..2017",
+        "period=..",
+        "period=19",
+        "period=2019-13",
+        "period=2019-02-30",
+        "as_of=2019",
+        "limit=0",
+        "format=pdf",
+        "x=1",
+    ],
 )
 async def test_bad_parameters_are_refused(client: httpx.AsyncClient, query: str) -> None:
     answer = await client.get(f"/v1/analysis/trends?{query}")

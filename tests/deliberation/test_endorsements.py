@@ -76,6 +76,30 @@ async def test_donors_do_not_endorse_and_drafts_are_not_endorsed(community: Comm
     await community.put(f"/v1/issues/{issue}/endorsements/me", voter, {"position": "maybe"}, 422)
 
 
+async def test_what_was_public_once_is_not_shown_as_of_then(
+    community: Community, make_organisation: MakeOrganisation
+) -> None:
+    """An organisation that takes its name or its endorsement back takes it out of the past too, for the public."""
+    issue = (await community.issues(["A"]))["A"]
+    path = f"/v1/issues/{issue}/endorsements"
+    shown = [await make_organisation(f"Example CSO shown {n}", country="LR", listing="public") for n in range(3)]
+    body = {"position": "yes", "statement": "We dare.", "display": "public"}
+    for one in shown:
+        given = await community.put(f"{path}/me", one, body)
+    then = {"as_of": given["at"].replace("+00:00", "Z")}
+    raised = await community.get("/v1/analysis/trends", None, **then)
+    assert next(item for item in raised["items"] if item["id"] == issue)["k"] == {"AFR": 3}
+    assert len((await community.get(path, None, **then))["items"]) == 3
+    await community.put(f"{path}/me", shown[0], {**body, "display": "members"})
+    await community.client.delete(f"{path}/me", headers=shown[1].headers)
+    told = await community.get(path, None, **then)
+    assert [item["organisation"]["name"] for item in told["items"]] == ["Example CSO shown 2"]
+    assert (told["total"], told["regions"]) == (3, 1)
+    assert (await community.get("/v1/analysis/trends", None, **then))["n"] == {}
+    # Members read the ledger as it was.
+    assert len((await community.get(path, community.members["LAC"][0], **then))["items"]) == 3
+
+
 async def test_two_at_once_leave_one_meaning(community: Community, database_url: str) -> None:
     issue = (await community.issues(["A"]))["A"]
     voter = community.members["AFR"][0]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.deliberation.contributions import Span
 from app.deliberation.disclosure import publishable, suppressed_regions
 from app.deliberation.tabular import TREND_COLUMNS, as_csv, trend_rows
 from app.deliberation.trends import Direction, Thresholds, TrendClass, change, similarity, trend, trends
@@ -116,3 +117,16 @@ def test_csv_is_safe_to_open_and_says_what_is_suppressed() -> None:
         'x,"\'=HYPERLINK(""a""), b",EUR,3,0,0.125,0.6,0.2083,0.865,0.3333,scattered,false,false',
         'x,"\'=HYPERLINK(""a""), b",OTH,,,,,0.2083,0.865,0.3333,scattered,false,true',
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("2017..2019", "2017–2019"),
+        ("2018", "2018"),
+        ("2017-07..", "since 2017-07"),
+        ("..2019", "until 2019"),
+    ],
+)
+def test_a_period_in_words(text: str, words: str) -> None:
+    assert Span.read(text).in_words() == words
