@@ -7,7 +7,7 @@ blindness and in grey); every cell also carries its number, so colour alone tell
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from unicodedata import category, east_asian_width
+from unicodedata import bidirectional, category, east_asian_width
 
 from app.deliberation.trends import Trend, TrendClass
 
@@ -64,12 +64,22 @@ def _text(x: float, y: float, words: str, extra: str = "") -> str:
 
 
 def _plain(words: str) -> str:
-    """Without control characters, which XML has no place for."""
-    return "".join(character for character in words if category(character) not in ("Cc", "Cs"))
+    """Without control characters and noncharacters, which XML has no place for."""
+    return "".join(character for character in words if category(character) not in ("Cc", "Cs", "Cn"))
 
 
 def _short(words: str) -> str:
-    return words if len(words) <= LABEL_LENGTH else words[: LABEL_LENGTH - 1].rstrip() + "…"
+    """As much of a label as its column has room for, estimated: capitals are wider than small letters."""
+    room = LABEL_LENGTH - sum(_columns(character) + 0.35 * character.isupper() for character in words)
+    if room >= 0:
+        return words
+    kept = words
+    while kept and room < 1:
+        room += _columns(kept[-1]) + 0.35 * kept[-1].isupper()
+        kept = kept[:-1]
+    kept = kept.rstrip()
+    # After a right-to-left letter the dots would jump to the other end without a mark of the same direction.
+    return f"{kept}…\u200f" if kept and bidirectional(kept[-1]) in ("R", "AL") else f"{kept}…"
 
 
 def svg(shown: Map) -> str:

@@ -60,6 +60,16 @@ def test_the_table_is_aligned() -> None:
     assert len({line.index("(") for line in lines[4:]}) == 1
 
 
+def test_no_title_breaks_the_picture() -> None:
+    titles = {"funding": "Not\uffff a \ufffe character\x07", "relations": "W" * 60, "intelligence": "安" * 60}
+    words = [element.text or "" for element in ElementTree.fromstring(svg(Map("T", list(N), N, FOUND, titles))).iter()]
+    assert "Not a  character" in words
+    assert "W" * 31 + "…" in words
+    assert "安" * 21 + "…" in words
+    arabic = svg(Map("T", list(N), N, FOUND, {"funding": "مساءلة أجهزة الشرطة " * 4}))
+    assert "…\u200f</text>" in arabic
+
+
 def test_nothing_raised_is_said() -> None:
     empty = Map("Empty", ["AFR"], {"AFR": 0}, [], {})
     assert "Nothing was raised" in svg(empty)
