@@ -13,7 +13,7 @@ from app.deliberation.double_majority import Vote
 from app.deliberation.outcome import access
 from app.deliberation.reading import Round, round_by_id, titles
 from app.deliberation.rounds import RoundStage
-from app.deliberation.sealing_ballots import in_order, normalised
+from app.deliberation.sealing_ballots import canonical, in_order, normalised
 from app.deliberation.wire import computed
 from app.http.body import json_body, validated
 from app.http.openapi import IF_NONE_MATCH, answer, request_body, responses, secured
@@ -236,6 +236,8 @@ async def list_ballots(request: Request, id: str, caller: Caller = member("recor
                 for item in inputs
                 for one_in_order in in_order([item])
             ]
+            # They are kept in the order of ids, which would tell between whom a nameless voter was admitted.
+            items.sort(key=canonical)
         found = {"round": one.id, "ballots_sha256": sha256, "salt": salt, "items": [_readable(i, known) for i in items]}
     return computed(request, caller, found, private=True)
 

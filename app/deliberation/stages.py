@@ -50,7 +50,7 @@ class StageMove(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    stage: Literal["consultation", "endorsement", "ranking", "adopted", "superseded", "lapsed"] = Field(
+    stage: Literal["draft", "consultation", "endorsement", "ranking", "adopted", "superseded", "lapsed"] = Field(
         description="`consultation`, `lapsed` or `superseded`; the others are reached by rounds and by `adopt`."
     )
 

@@ -217,7 +217,9 @@ async def test_an_unlisted_voter_stays_without_a_name(
     await community.close(round_id)
     reader = community.members["LAC"][0]
     shown = await community.client.get(f"/v1/rounds/{round_id}/ballots", headers=reader.headers)
-    assert [item["organisation"] is None for item in shown.json()["items"]].count(True) == 1
+    items = shown.json()["items"]
+    assert [item["organisation"] is None for item in items].count(True) == 1
+    assert items[0]["organisation"] is None, "a place among the others would tell when it was admitted"
     assert str(quiet.id) not in shown.text
     assert "quiet" not in shown.text
     own = await community.get(f"/v1/rounds/{round_id}/ballots", quiet)

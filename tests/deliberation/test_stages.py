@@ -43,7 +43,9 @@ async def test_illegal_moves_name_the_legal_ones(community: Community) -> None:
     assert (refused["code"], refused["legal"]) == ("illegal-transition", [])
     refused = await community.post(path, community.members["AFR"][0], {"stage": "consultation"}, 403)
     assert refused["code"] == "not-owner"
-    await community.post(path, community.convenor, {"stage": "draft"}, 422)
+    back = await community.post(path, community.convenor, {"stage": "draft"}, 409)
+    assert (back["code"], back["legal"]) == ("illegal-transition", [])
+    await community.post(path, community.convenor, {"stage": "dropped"}, 422)
 
 
 async def test_a_draft_cannot_be_voted_on(community: Community) -> None:
