@@ -109,6 +109,9 @@ def install(app: FastAPI) -> None:
     async def on_status(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         problem = from_status(error.status_code, error.headers)
+        if error.status_code == 404:
+            # Only the router says so, for addresses that no operation has; hidden things raise a Problem.
+            problem.detail = "There is no such address; none ends in a slash. GET /v1 names them."
         if error.status_code == 405:
             problem.headers = {"Allow": ", ".join(allowed(request.app, request.scope["path"], problem.headers))}
         return answer(request, problem)

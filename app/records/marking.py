@@ -116,7 +116,8 @@ def requested_marking(given: dict[str, object], current: Marking, *, pointer: st
         if isinstance(label, str) and label.lower() in {"red", "tlp:red"}:
             raise Problem("marking-not-supported", errors=[Fault(f"{pointer}/tlp", "marking-not-supported")])
         if not isinstance(label, str) or label not in set(Tlp):
-            raise Problem("invalid-body", errors=[Fault(f"{pointer}/tlp", "unknown-marking")])
+            labels = f"One of {', '.join(Tlp)}, in lower case."
+            raise Problem("invalid-body", errors=[Fault(f"{pointer}/tlp", "unknown-marking", labels)])
         tlp = Tlp(label)
     audience = current.audience
     if "audience" in given:

@@ -129,3 +129,11 @@ def test_docs_files_are_the_published_ones() -> None:
     for name, expected in sums.items():
         assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == expected, name
     assert SWAGGER_UI in (FOLDER / "VERSION").read_text()
+
+
+async def test_an_address_nobody_has_says_where_the_addresses_are(client: httpx.AsyncClient) -> None:
+    for path in ("/v1/issues/", "/v1/issue", "/issues"):
+        answer = await client.get(path)
+        assert answer.status_code == 404
+        assert "GET /v1" in answer.json()["detail"]
+    assert "detail" not in (await client.get("/v1/issues/01a1ffd4-1111-7111-8111-111111111111")).json()

@@ -111,11 +111,12 @@ def test_an_interrupted_terminal_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_request_that_never_ends_is_told_to_come_again(tmp_path: Path) -> None:
     with serving(tmp_path, "--port", "0") as service:
-        with half_sent(service.url, demonstration(service), b'{"title": "Never whole"}') as line:
-            time.sleep(0.3)
-            begun = time.monotonic()
-            service.process.terminate()
-            assert line.recv(4000).startswith(b"HTTP/1.1 503 ")
-            assert service.process.wait(END_SECONDS) == 0
-            assert time.monotonic() - begun < END_SECONDS
+        line = half_sent(service.url, demonstration(service), b'{"title": "Never whole"}')
+        time.sleep(0.3)
+        begun = time.monotonic()
+        service.process.terminate()
+        assert line.recv(4000).startswith(b"HTTP/1.1 503 ")
+        assert service.process.wait(END_SECONDS) == 0
+        assert time.monotonic() - begun < END_SECONDS
+        line.close()
     assert processes(tmp_path) == []

@@ -154,7 +154,7 @@ def test_the_doctor_is_not_misled_by_writes_that_go_on(service: Service) -> None
     log = Log()
     threads = started(service, log)
     try:
-        found = [json.loads(minga("doctor", "--json", cwd=service.data.parent).stdout) for _ in range(2)]
+        found = json.loads(minga("doctor", "--json", cwd=service.data.parent).stdout)
     finally:
         finished(log, threads)
-    assert found == [{"ok": True, "findings": []}] * 2
+    assert found == {"ok": True, "findings": []}
