@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
 from starlette_compress import CompressMiddleware
 
-from app.db import migrate
+from app.db import migrate, tasks
 from app.db.pool import Connection, Database
 from app.deliberation import routes as deliberation
 from app.discovery import vocabularies
@@ -100,9 +100,7 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
             try:
                 yield
             finally:
-                cleaner.cancel()
-                with suppress(asyncio.CancelledError):
-                    await cleaner
+                await tasks.end([cleaner])
                 if app.state.limiter is not None:
                     await app.state.limiter.close()
 

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from contextlib import suppress
 
 import psycopg
 
+from app.db import tasks
 from app.records.store import CHANGES_CHANNEL
 
 log = logging.getLogger("minga.exchange")
@@ -32,9 +32,7 @@ class Bell:
 
     async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await tasks.end([self._task])
 
     async def wait(self, channel: str, seconds: float) -> bool:
         """True when the channel rang within `seconds`."""

@@ -3,10 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 
 import psycopg
 
+from app.db import tasks
 from app.db.pool import Database
 from app.exchange import deliveries, import_work
 from app.exchange.wake import JOBS_CHANNEL, Bell
@@ -66,12 +66,7 @@ class Worker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        ending = [*self._tasks, *self._sending]
-        for task in ending:
-            task.cancel()
-        for task in ending:
-            with suppress(asyncio.CancelledError):
-                await task
+        await tasks.end([*self._tasks, *self._sending])
 
     async def _imports(self) -> None:
         job = await import_work.claim(self._database)
