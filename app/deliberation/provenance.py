@@ -62,11 +62,17 @@ async def consultations(connection: Connection, caller: Caller) -> int:
 
 
 async def acted_upon(connection: Connection, caller: Caller) -> set[str]:
-    """Issues that an action under way, readable to the caller, names."""
+    """Issues that an action under way names, and that an adopted list names too, both readable to the caller.
+
+    An action is agreed on adopted issues only; one put into it afterwards is not taken up by that.
+    """
+    listing = visible_to(caller, of="listing")
     cursor = await connection.execute(
         "SELECT DISTINCT link.to_id::text FROM link JOIN record ON record.id = link.from_id"
         " WHERE link.relation = 'issues' AND record.kind = 'action' AND record.stage = ANY (%(active)s)"
-        f" AND record.status = 'published' AND {visible_to(caller)}",
+        f" AND record.status = 'published' AND {visible_to(caller)} AND EXISTS (SELECT 1 FROM link AS item"
+        " JOIN record AS listing ON listing.id = item.from_id WHERE item.to_id = link.to_id AND item.relation = 'items'"
+        f" AND listing.kind = 'issue-list' AND listing.stage IN ('adopted', 'superseded') AND {listing})",
         {**parameters(caller), "active": list(ACTIVE)},
     )
     return {row[0] for row in await cursor.fetchall()}

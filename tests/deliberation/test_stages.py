@@ -196,6 +196,14 @@ async def test_an_action_is_agreed_on_adopted_issues_by_all_partners(community: 
     await community.post(f"{path}/stage", owner, {"stage": "agreed"}, 200)
     refused = await community.post(f"{path}/stage", owner, {"stage": "done"}, 409)
     assert refused["legal"] == ["running", "stopped"]
+    # An issue put in afterwards, which no adopted list names, stays a gap.
+    later = (await community.issues(["F"]))["F"]
+    changed = await community.client.patch(
+        path, json={"issues": [issues["A"], later]}, headers={**owner.headers, "If-Match": '"2"'}
+    )
+    assert changed.status_code == 200, changed.text
+    gaps = await community.get("/v1/analysis/gaps", owner, regions=1)
+    assert {item["id"] for item in gaps["items"]} == {*issues.values(), later} - {issues["A"]}
     too_long = {"start": "2027-03", "end": "2028-03"}
     body = {"title": "P", "language": "en", "summary": "S.", "status": "published", "pilot": True, "period": too_long}
     assert (await community.post("/v1/actions", owner, body, 422))["errors"][0]["code"] == "pilot-too-long"
