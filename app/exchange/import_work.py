@@ -4,6 +4,7 @@ Whoever dies in the middle leaves the part undone and the progress where it was;
 records are stored as if each had been sent alone: same rules, same revisions, same problems.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from app.records.store import Written
 LEASE_SECONDS = 30
 PROBLEMS_KEPT = 1000
 LINES_KEPT = 1000
+SLICE_LINES = 8
 SCOPES = frozenset({"exchange:bulk", "records:write"})
 
 log = logging.getLogger("minga.exchange")
@@ -73,6 +75,18 @@ class Job:
     next_part: int
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a line asks for: a change, and texts in other languages to go with it."""
+
+    change: Change
+    translations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+Prepared = tuple[int, Asked | Fault | Problem | None]
+"""The number of a line, and what it asks for: None for the head of an export, else why it cannot be."""
+
+
 _CLAIM = f"""
 UPDATE import_job SET status = 'running', leased_until = now() + interval '{LEASE_SECONDS} seconds'
 WHERE id = (SELECT id FROM import_job WHERE status IN ('queued', 'running')
@@ -94,27 +108,50 @@ async def work(database: Database, kinds: Mapping[str, Kind], job: Job) -> None:
         await _all_or_nothing(database, kinds, job)
         return
     number = job.next_part
-    while await _one_part(database, kinds, job, number):
-        number += 1
-
-
-async def _one_part(database: Database, kinds: Mapping[str, Kind], job: Job, number: int) -> bool:
-    """Works one part through; False when there is none any more, or another worker was faster."""
+    ready = asyncio.create_task(_prepared(database, kinds, job, number))
     try:
+        while (lines := await ready) is not None:
+            # The next part is taken apart while the database stores this one.
+            ready = asyncio.create_task(_prepared(database, kinds, job, number + 1))
+            await _one_part(database, job, number, lines)
+            number += 1
         async with database.transaction() as connection:
-            part = await _part(connection, job, number)
-            caller = await _caller(connection, job)
-            if caller is None:
-                await _finish(connection, job, "failed", "credential-ended")
-                return False
-            if part is None:
-                await _finish(connection, job, "done", None)
-                return False
-            outcome = await import_lines(connection, caller, kinds, job, part)
-            return await _advance(connection, job, number, len(part), outcome)
-    except (errors.SerializationFailure, errors.DeadlockDetected):
-        log.info("an import part is tried again")
-        return await _one_part(database, kinds, job, number)
+            await _finish(connection, job, "done", None)
+    except _EndedError as ended:
+        async with database.transaction() as connection:
+            await _finish(connection, job, "failed", ended.reason)
+    except _TakenOverError:
+        log.info("another worker goes on with an import")
+    finally:
+        ready.cancel()
+
+
+async def _one_part(database: Database, job: Job, number: int, lines: Sequence[Prepared]) -> None:
+    """Stores one part. Errors: _EndedError, _TakenOverError; those of the database after three more attempts."""
+    for last in (False, False, False, True):
+        try:
+            async with database.transaction() as connection:
+                caller = await _caller(connection, job)
+                outcome = await import_lines(connection, caller, job, lines)
+                await _advance(connection, job, number, len(lines), outcome)
+                return
+        except (errors.SerializationFailure, errors.DeadlockDetected):
+            if last:
+                raise
+
+
+async def _prepared(database: Database, kinds: Mapping[str, Kind], job: Job, number: int) -> list[Prepared] | None:
+    """What the lines of a part ask for; None when there is no such part (any more)."""
+    async with database.connection() as connection:
+        part = await _part(connection, job, number)
+    if part is None:
+        return None
+    prepared = []
+    for place, line in enumerate(part):
+        prepared.append(_taken_apart(kinds, job, line))
+        if place % SLICE_LINES == 0:
+            await asyncio.sleep(0)
+    return prepared
 
 
 async def _all_or_nothing(database: Database, kinds: Mapping[str, Kind], job: Job) -> None:
@@ -123,33 +160,38 @@ async def _all_or_nothing(database: Database, kinds: Mapping[str, Kind], job: Jo
     try:
         async with database.transaction() as connection:
             caller = await _caller(connection, job)
-            if caller is None:
-                raise _Refused("credential-ended")
             while (part := await _part(connection, job, done)) is not None:
-                outcome = await import_lines(connection, caller, kinds, job, part)
-                if not await _advance(connection, job, done, len(part), outcome):
-                    return
+                lines = [_taken_apart(kinds, job, line) for line in part]
+                outcome = await import_lines(connection, caller, job, lines)
+                await _advance(connection, job, done, len(lines), outcome)
                 for name in ("created", "updated", "unchanged", "failed"):
                     setattr(total, name, getattr(total, name) + getattr(outcome, name))
                 total.problems += outcome.problems
                 done += 1
             if total.failed:
-                raise _Refused("lines-refused")
+                raise _EndedError("lines-refused")
+            await connection.execute("DELETE FROM import_part WHERE job_id = %s", [job.id])
             await _finish(connection, job, "done", None)
-    except _Refused as refused:
+    except _EndedError as ended:
         # Nothing was stored; what was wrong is told all the same.
         async with database.transaction() as connection:
             await connection.execute(
                 "UPDATE import_job SET failed = %s, problems = %s WHERE id = %s",
                 [total.failed, Jsonb(total.problems[:PROBLEMS_KEPT]), job.id],
             )
-            await _finish(connection, job, "failed", refused.reason)
+            await _finish(connection, job, "failed", ended.reason)
 
 
-class _Refused(Exception):
+class _EndedError(Exception):
+    """The import cannot go on."""
+
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class _TakenOverError(Exception):
+    """Another worker has done this part: the lease had ended before the work did."""
 
 
 async def _part(connection: Connection, job: Job, number: int) -> list[Any] | None:
@@ -160,12 +202,16 @@ async def _part(connection: Connection, job: Job, number: int) -> list[Any] | No
     return None if row is None else orjson.loads(row[0])
 
 
-async def _caller(connection: Connection, job: Job) -> Caller | None:
+async def _caller(connection: Connection, job: Job) -> Caller:
+    """Who imports, with the rights of now. Errors: _EndedError when the credential or its scopes have ended."""
     caller = await standing.organisation(connection, job.organisation_id, job.credential_id)
-    return caller if caller is not None and caller.scopes >= SCOPES else None
+    if caller is None or not caller.scopes >= SCOPES:
+        raise _EndedError("credential-ended")
+    return caller
 
 
-async def _advance(connection: Connection, job: Job, number: int, lines: int, outcome: Outcome) -> bool:
+async def _advance(connection: Connection, job: Job, number: int, lines: int, outcome: Outcome) -> None:
+    """Moves the import on in the transaction of its records. Errors: _TakenOverError."""
     cursor = await connection.execute(
         f"""
 UPDATE import_job SET next_part = next_part + 1, lines_done = lines_done + %(done)s, created = created + %(created)s,
@@ -188,19 +234,21 @@ WHERE id = %(id)s AND next_part = %(number)s AND status = 'running'
         },
     )
     if cursor.rowcount != 1:
-        raise errors.SerializationFailure("another worker has done this part")
+        raise _TakenOverError
     if not job.atomic:
         await connection.execute("DELETE FROM import_part WHERE job_id = %s AND number = %s", [job.id, number])
-    return True
 
 
 async def _finish(connection: Connection, job: Job, status: str, reason: str | None) -> None:
-    await connection.execute(
-        "UPDATE import_job SET status = %s, reason = %s, finished_at = now(), leased_until = NULL"
-        " WHERE id = %s AND status = 'running'",
-        [status, reason, job.id],
+    """Ends an import. It is done only when no part waits: one that is missing may be with another worker."""
+    cursor = await connection.execute(
+        "UPDATE import_job SET status = %(status)s, reason = %(reason)s, finished_at = now(), leased_until = NULL"
+        " WHERE id = %(id)s AND status = 'running'"
+        " AND (%(status)s = 'failed' OR NOT EXISTS (SELECT FROM import_part WHERE job_id = %(id)s))",
+        {"status": status, "reason": reason, "id": job.id},
     )
-    await connection.execute("DELETE FROM import_part WHERE job_id = %s", [job.id])
+    if cursor.rowcount and status == "failed":
+        await connection.execute("DELETE FROM import_part WHERE job_id = %s", [job.id])
 
 
 async def give_up(database: Database, job: Job) -> None:
@@ -209,24 +257,30 @@ async def give_up(database: Database, job: Job) -> None:
         await _finish(connection, job, "failed", "internal")
 
 
-async def import_lines(
-    connection: Connection, caller: Caller, kinds: Mapping[str, Kind], job: Job, lines: Sequence[Sequence[Any]]
-) -> Outcome:
-    """Stores lines `[number, value, code]` in order, and says what became of each."""
+def _taken_apart(kinds: Mapping[str, Kind], job: Job, line: Sequence[Any]) -> Prepared:
+    number, value, code = line
+    if code is not None:
+        return number, Fault("", code)
+    try:
+        return number, _asked(kinds, job, value)
+    except Problem as problem:
+        return number, problem
+
+
+async def import_lines(connection: Connection, caller: Caller, job: Job, lines: Sequence[Prepared]) -> Outcome:
+    """Stores lines in order, and says what became of each."""
     outcome = Outcome()
-    batch: list[Asked] = []
+    batch: list[tuple[int, Asked]] = []
     named: set[Any] = set()
-    for number, value, code in lines:
-        if code is not None:
-            outcome.failed += 1
-            outcome.refuse(number, code)
-            continue
-        try:
-            asked = _asked(kinds, job, number, value)
-        except Problem as problem:
-            outcome.refuse_with(number, problem)
-            continue
+    for number, asked in lines:
         if asked is None:
+            continue
+        if isinstance(asked, Fault):
+            outcome.failed += 1
+            outcome.refuse(number, asked.code)
+            continue
+        if isinstance(asked, Problem):
+            outcome.refuse_with(number, asked)
             continue
         change = asked.change
         name = change.record_id or (change.external_id and (change.kind.name, change.external_id))
@@ -235,23 +289,14 @@ async def import_lines(
             await _store(connection, caller, job, batch, outcome)
             batch, named = [], set()
         named.add(name)
-        batch.append(asked)
+        batch.append((number, asked))
     await _store(connection, caller, job, batch, outcome)
     outcome.problems.sort(key=lambda entry: entry["line"])
     outcome.lines.sort(key=lambda entry: entry["line"])
     return outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a line asks for: a change, and texts in other languages to go with it."""
-
-    number: int
-    change: Change
-    translations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-def _asked(kinds: Mapping[str, Kind], job: Job, number: int, value: Any) -> Asked | None:
+def _asked(kinds: Mapping[str, Kind], job: Job, value: Any) -> Asked | None:
     """What a line asks for; None for the head of an export. Errors: Problem."""
     # Cells go the way of JSON too, so that what no body may hold is refused in both forms alike.
     given = strict_json.parse(value.encode() if job.format == "ndjson" else orjson.dumps(value))
@@ -270,13 +315,13 @@ def _asked(kinds: Mapping[str, Kind], job: Job, number: int, value: Any) -> Aske
         given, translations = cells.read(kind, given)
     given["kind"] = kind.name
     if given.get("id") is not None:
-        return Asked(number, Change(kind, Action.REPLACE, _id(given["id"]), given), translations)
+        return Asked(Change(kind, Action.REPLACE, _id(given["id"]), given), translations)
     given.pop("id", None)
     external_id = given.get("external_id")
     if isinstance(external_id, str) and external_id:
-        return Asked(number, Change(kind, Action.REPLACE, body=given, external_id=external_id), translations)
+        return Asked(Change(kind, Action.REPLACE, body=given, external_id=external_id), translations)
     body = {name: part for name, part in given.items() if name != "kind"}
-    return Asked(number, Change(kind, Action.CREATE, body=body), translations)
+    return Asked(Change(kind, Action.CREATE, body=body), translations)
 
 
 def _id(value: Any) -> UUID:
@@ -286,15 +331,17 @@ def _id(value: Any) -> UUID:
         raise Problem("invalid-body", errors=[Fault("/id", "invalid-id")]) from None
 
 
-async def _store(connection: Connection, caller: Caller, job: Job, batch: Sequence[Asked], outcome: Outcome) -> None:
+async def _store(
+    connection: Connection, caller: Caller, job: Job, batch: Sequence[tuple[int, Asked]], outcome: Outcome
+) -> None:
     if not batch:
         return
     try:
         async with connection.transaction():
             written = await store.write(
-                connection, caller, [asked.change for asked in batch], keep_going=True, dry_run=job.dry_run
+                connection, caller, [asked.change for _, asked in batch], keep_going=True, dry_run=job.dry_run
             )
-            for asked, result in zip(batch, written, strict=True):
+            for (_, asked), result in zip(batch, written, strict=True):
                 if result.state is not None and not job.dry_run:
                     for language, texts in asked.translations.items():
                         await store.put_translation(connection, result.state.id, language, texts)
@@ -302,13 +349,13 @@ async def _store(connection: Connection, caller: Caller, job: Job, batch: Sequen
         # One of them breaks a constraint that only the database sees: each is tried alone to find out which.
         if len(batch) == 1:
             problem = error if isinstance(error, Problem) else Problem("conflict")
-            outcome.refuse_with(batch[0].number, problem)
+            outcome.refuse_with(batch[0][0], problem)
             return
         for one in batch:
             await _store(connection, caller, job, [one], outcome)
         return
-    for asked, result in zip(batch, written, strict=True):
-        _count(job, asked.number, result, outcome)
+    for (number, _), result in zip(batch, written, strict=True):
+        _count(job, number, result, outcome)
 
 
 def _count(job: Job, number: int, result: Written, outcome: Outcome) -> None:

@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
 
@@ -207,12 +208,11 @@ async def test_interrupted_import_goes_on_without_doubling(
     owner = await make_organisation()
     real, deaths = import_work._advance, {"left": 5}
 
-    async def dying(*given: Any) -> bool:
-        result = await real(*given)
+    async def dying(*given: Any) -> None:
+        await real(*given)
         if given[2] % 2 and deaths["left"]:
             deaths["left"] -= 1
             raise psycopg.OperationalError("the line to the database broke")
-        return bool(result)
 
     monkeypatch.setattr(import_work, "_CLAIM", import_work._CLAIM.replace("30 seconds", "0 seconds"))
     monkeypatch.setattr(import_work, "LEASE_SECONDS", 0)
@@ -228,6 +228,30 @@ async def test_interrupted_import_goes_on_without_doubling(
     assert deaths["left"] == 0
     assert report["counts"]["created"] == 100
     assert (await client.get("/v1/issues?count=true", headers=owner.headers)).json()["total"] == 100
+
+
+async def test_several_workers_on_one_import_do_each_part_once(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leases that end at once: every worker takes every import for its own."""
+    from app.exchange import import_work
+    from app.exchange.worker import Worker
+
+    monkeypatch.setattr(imports, "PART_LINES", 5)
+    monkeypatch.setattr(import_work, "_CLAIM", import_work._CLAIM.replace("30 seconds", "0 seconds"))
+    monkeypatch.setattr(import_work, "LEASE_SECONDS", 0)
+    state = app.state
+    owner = await make_organisation()
+    lines = ndjson(*({"kind": "issue", **publishable(ISSUES)} for _ in range(200)))
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            worker = Worker(state.database, state.bell, state.kinds, state.secret, state.settings)
+            await stack.enter_async_context(worker)
+        report = await imported(client, owner, lines)
+        atomic = await imported(client, owner, lines, atomic=True)
+    for one in (report, atomic):
+        assert (one["status"], one["counts"]["created"], one["lines_done"]) == ("done", 200, 200)
+    assert (await client.get("/v1/issues?count=true", headers=owner.headers)).json()["total"] == 400
 
 
 async def exported(client: httpx.AsyncClient, reader: Member | None, name: str, **query: Any) -> httpx.Response:
