@@ -178,7 +178,9 @@ async def own(request: Request, id: str, caller: Caller = member("records:read")
         row = await cursor.fetchone()
         if row is None:
             raise Problem("not-found", "Your organisation has no ballot in this round.")
-        return computed(request, caller, _shown(one, caller, *row), private=True)
+        content, made, changed = row
+        known = set(await titles(connection, caller, one.issues))
+        return computed(request, caller, _shown(one, caller, _readable(content, known), made, changed), private=True)
 
 
 @router.delete(

@@ -328,5 +328,7 @@ async def test_an_issue_narrowed_later_leaves_the_result(community: Community) -
             shown = await community.client.get(f"/v1/rounds/{round_id}{path}", headers=headers)
             assert issues["A"] not in shown.text
             assert "Issue A" not in shown.text
+    own = await community.get(f"/v1/rounds/{round_id}/ballots/me", community.members["AFR"][0])
+    assert own["tiers"] == []
     owner = await community.get(f"/v1/rounds/{round_id}/result", community.convenor)
     assert owner["ranks"][0]["issue_id"] == issues["A"]
