@@ -14,13 +14,17 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MINGA_", env_file=".env", extra="ignore", frozen=True)
 
-    database_url: str | None = Field(None, description="PostgreSQL ≥ 15. Absent: an embedded one below the data folder.")
+    database_url: str | None = Field(
+        None, description="PostgreSQL ≥ 15. Absent: an embedded one below the data folder."
+    )
     secret: str | None = Field(None, description="Master secret, at least 32 bytes; everything sealed depends on it.")
     secret_file: Path | None = Field(None, description="File holding the master secret, instead of MINGA_SECRET.")
     data_dir: Path = Field(Path("data"), description="Folder of the embedded database and the demo credential.")
     public_url: str | None = Field(None, description="The address members use; issuer of tokens, base of every URL.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; the next free one if this default is taken.")
+    port: int = Field(
+        8000, ge=0, le=65535, description="Port to listen on; the next free one if this default is taken."
+    )
     workers: int = Field(1, ge=1, le=64, description="Number of server processes.")
     founding_data: bool = Field(True, description="`off` keeps the founding data set out of a new database.")
     rate_limit: str = Field("on", pattern="^(on|off)$", description="`off` for tests and benches.")
@@ -32,5 +36,7 @@ class Settings(BaseSettings):
     security_contact: str | None = Field(None, description="Where to report a weakness: a mailto: or https: address.")
     log_level: str = Field("info", description="Level of the JSON log on standard error.")
     embedded_worker: bool = Field(True, description="`off` when `minga worker` runs background jobs elsewhere.")
-    webhook_loopback: bool = Field(False, description="`on` lets webhooks go to this machine, by http too: development.")
+    webhook_loopback: bool = Field(
+        False, description="`on` lets webhooks go to this machine, by http too: development."
+    )
     webhook_ports: str = Field("443", pattern="^[0-9]{1,5}(,[0-9]{1,5})*$", description="Ports webhooks may go to.")

@@ -1,4 +1,4 @@
-"""`./minga bench [reads|growth|exchange …]`: runs the named benches, prints what was measured, exits 0 when all of it ran.
+"""`./minga bench [reads|growth|exchange …]`: runs the named benches, prints what was measured, exits 0 when all ran.
 
 A target that is missed is printed as missed; it does not make the command fail, because machines differ.
 """
@@ -14,7 +14,11 @@ import orjson
 from benchmarks import drive, exchange, growth, reads
 from benchmarks.report import Options, say
 
-BENCHES: dict[str, Callable[[Options], dict[str, Any]]] = {"reads": reads.run, "growth": growth.run, "exchange": exchange.run}
+BENCHES: dict[str, Callable[[Options], dict[str, Any]]] = {
+    "reads": reads.run,
+    "growth": growth.run,
+    "exchange": exchange.run,
+}
 """Each bench by name; its function measures, tells what it finds, and returns it as JSON."""
 
 
