@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     rate_limit_store: str | None = Field(None, description="Address of a Valkey or Redis that all workers share.")
     cors_origins: str = Field("", description="Comma-separated origins allowed to call from a browser; empty: none.")
     allowed_hosts: str = Field("", description="Comma-separated Host values accepted; empty: public URL and loopback.")
-    pool_size: int = Field(10, ge=2, le=200, description="Database connections of each process; half as many again for reads.")
+    pool_size: int = Field(10, ge=2, le=200, description="Connections of each process; half as many again for reads.")
     metrics: str = Field("loopback", pattern="^(loopback|all|off)$", description="Who may read /metrics.")
     security_contact: str | None = Field(None, description="Where to report a weakness: a mailto: or https: address.")
     log_level: str = Field("info", description="Level of the JSON log on standard error.")
