@@ -15,6 +15,7 @@ import orjson
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
+from app.db import tasks
 from app.db.pool import Connection, Database
 from app.exchange import cells, standing
 from app.http import strict_json
@@ -109,12 +110,21 @@ async def work(database: Database, kinds: Mapping[str, Kind], job: Job) -> None:
         return
     number = job.next_part
     ready = asyncio.create_task(_prepared(database, kinds, job, number))
+    storing: asyncio.Task[None] | None = None
+    overlapping = False
     try:
         while (lines := await ready) is not None:
             # The next part is taken apart while the database stores this one.
             ready = asyncio.create_task(_prepared(database, kinds, job, number + 1))
-            await _one_part(database, job, number, lines)
-            number += 1
+            before, overlaps = storing, _only_new(lines)
+            if before is not None and not (overlaps and overlapping):
+                await before
+            storing = asyncio.create_task(_one_part(database, job, number, lines, before))
+            if before is not None:
+                await before
+            overlapping, number = overlaps, number + 1
+        if storing is not None:
+            await storing
         async with database.transaction() as connection:
             await _finish(connection, job, "done", None)
     except _EndedError as ended:
@@ -123,16 +133,30 @@ async def work(database: Database, kinds: Mapping[str, Kind], job: Job) -> None:
     except _TakenOverError:
         log.info("another worker goes on with an import")
     finally:
-        ready.cancel()
+        await tasks.end([ready, *([storing] if storing is not None else [])])
 
 
-async def _one_part(database: Database, job: Job, number: int, lines: Sequence[Prepared]) -> None:
-    """Stores one part. Errors: _EndedError, _TakenOverError; those of the database after three more attempts."""
+def _only_new(lines: Sequence[Prepared]) -> bool:
+    """True when the lines make records and touch none: two such parts never wait for each other's rows, so the second
+    may be worked on before the first is committed. It is committed after it all the same."""
+    return all(
+        not isinstance(asked, Asked) or (asked.change.record_id is None and asked.change.external_id is None)
+        for _, asked in lines
+    )
+
+
+async def _one_part(
+    database: Database, job: Job, number: int, lines: Sequence[Prepared], before: asyncio.Task[None] | None
+) -> None:
+    """Stores one part, and commits it once the part before is. Errors: _EndedError, _TakenOverError; those of the
+    database after three more attempts."""
     for last in (False, False, False, True):
         try:
             async with database.transaction() as connection:
                 caller = await _caller(connection, job)
                 outcome = await import_lines(connection, caller, job, lines)
+                if before is not None:
+                    await before
                 await _advance(connection, job, number, len(lines), outcome)
                 return
         except (errors.SerializationFailure, errors.DeadlockDetected):

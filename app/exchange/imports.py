@@ -37,7 +37,7 @@ from app.records.kind import Kind
 from app.records.router import record_id
 from app.records.state import instant
 
-PART_LINES = 200
+PART_LINES = 500
 PART_BYTES = 1_000_000
 ANSWER_WITHIN_SECONDS = 10.0
 ATOMIC_LINES = 5_000

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -85,6 +86,7 @@ def from_row(row: tuple[Any, ...]) -> State:
     )
 
 
+@lru_cache(maxsize=1024)  # the records of a batch share one moment, which is written a dozen times for each
 def instant(moment: datetime | None) -> str | None:
     """RFC 3339 in UTC with `Z`, to the microsecond."""
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
