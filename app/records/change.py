@@ -112,10 +112,10 @@ def _created(change: Change, new_id: UUID, owner: UUID, now: datetime) -> State:
         stage=change.kind.first_stage,
         marking=marking,
         version=1,
-        body=checked_body(change.kind, _without_envelope(given)),
         created_at=now,
         updated_at=now,
         published_at=now if status == Status.PUBLISHED else None,
+        **_checked(change.kind, _without_envelope(given)),
     )
     _check(change.kind, state)
     return state
@@ -148,13 +148,13 @@ def _with_body(change: Change, before: State, given: Mapping[str, Any], body: Ma
         before,
         marking=requested_marking(dict(given), before.marking),
         external_id=_external_id(given, before.external_id),
-        body=checked_body(change.kind, body),
+        **_checked(change.kind, body),
     )
 
 
 def _amended(change: Change, before: State, _now: datetime) -> State:
     body = {**before.body, **(change.amendment or {})}
-    return replace(before, stage=change.stage or before.stage, body=checked_body(change.kind, body))
+    return replace(before, stage=change.stage or before.stage, **_checked(change.kind, body))
 
 
 def _published(_change: Change, before: State, now: datetime) -> State:
@@ -221,17 +221,24 @@ def checked_body(kind: Kind, given: Mapping[str, Any]) -> dict[str, Any]:
 
     Errors: 422 `invalid-body`.
     """
+    body: dict[str, Any] = _checked(kind, given)["body"]
+    return body
+
+
+def _checked(kind: Kind, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The members `body` and `checked` of a state made of this body."""
     try:
-        body: dict[str, Any] = validated(kind.body, given).model_dump(mode="json")
+        checked = validated(kind.body, given)
     except Problem as problem:
         if problem.detail is not None:
             problem.detail = f"Known fields: {', '.join(sorted((*kind.body.model_fields, *ENVELOPE_FIELDS)))}."
         raise
+    body: dict[str, Any] = checked.model_dump(mode="json")
     for name in ("countries", "topics"):
         body[name] = list(dict.fromkeys(body[name]))
     wanted = {*body["regions"], *reference.regions_of(body["countries"])}
     body["regions"] = [code for code in reference.REGIONS if code in wanted]
-    return body
+    return {"body": body, "checked": checked}
 
 
 def require_publishable(kind: Kind, state: State) -> None:
@@ -256,7 +263,7 @@ def _check(kind: Kind, state: State) -> None:
 def _apply_rules(kind: Kind, state: State) -> None:
     if not kind.rules:
         return
-    body: Body = kind.body.model_validate(state.body)
+    body: Body = state.checked or kind.body.model_validate(state.body)
     around = Envelope(state.status, state.stage, state.marking.tlp, state.marking.audience, state.organisation_id)
     faults = [fault for rule in kind.rules for fault in rule(body, around) or ()]
     if faults:

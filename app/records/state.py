@@ -1,12 +1,12 @@
 """The state of a record: envelope and body as the store writes them and the renderer shows them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from app.records.kind import SHARED_COLUMNS, Kind, Status, Tlp
+from app.records.kind import SHARED_COLUMNS, Body, Kind, Status, Tlp
 from app.records.marking import Marking
 
 
@@ -28,6 +28,8 @@ class State:
     published_at: datetime | None
     quarantined_at: datetime | None = None
     erased_at: datetime | None = None
+    checked: Body | None = field(default=None, compare=False, repr=False)
+    """The validated body, where this state was just made from one; rules look at it."""
 
     def same_as(self, other: "State") -> bool:
         """True when nothing a reader or the owner could see differs."""
