@@ -6,6 +6,7 @@ the import. Nothing holds more than a line and a part of the stream in memory.
 Source: safety I5, I6.
 """
 
+import asyncio
 import csv
 import zlib
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +19,7 @@ MAXIMUM_LINE_BYTES = 256 * 1024
 MAXIMUM_LINES = 1_000_000
 MAXIMUM_BYTES = 2_000_000_000
 MAXIMUM_COLUMNS = 300
-INFLATE_BYTES = 256 * 1024
+INFLATE_BYTES = 64 * 1024
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 register(
@@ -39,7 +40,9 @@ class Line:
 
 
 async def inflated(parts: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
-    """The parts, unpacked when `encoding` is gzip, never more than 256 kB at a time.
+    """The parts, unpacked when `encoding` is gzip, never more than 64 kB at a time.
+
+    Others get their turn after each: a kilobyte can unpack to a megabyte of empty lines.
 
     Errors: 400 `malformed-encoding`, `truncated-body`; 413 `body-too-large` beyond 2 GB; 415 for another encoding.
     """
@@ -54,6 +57,7 @@ async def inflated(parts: AsyncIterator[bytes], encoding: str) -> AsyncIterator[
             if size > MAXIMUM_BYTES:
                 raise Problem("body-too-large", f"An import has at most {MAXIMUM_BYTES} bytes; send several.")
             yield piece
+            await asyncio.sleep(0)
     if unpacker is not None and not unpacker.eof:
         raise Problem("truncated-body")
 
@@ -71,6 +75,13 @@ def _unpack(unpacker: "zlib._Decompress", part: bytes) -> Iterator[bytes]:
         raise Problem("malformed-encoding") from None
 
 
+def _empty_line(seen: int) -> int:
+    """One more empty line. Errors: 413 `body-too-large` when there are more of them than an import has lines."""
+    if seen >= MAXIMUM_LINES:
+        raise Problem("body-too-large", f"An import has at most {MAXIMUM_LINES} empty lines.")
+    return seen + 1
+
+
 class NdjsonCutter:
     """Cuts NDJSON. Only a line feed ends a line; a carriage return before it and a byte order mark are dropped, empty
     lines passed over."""
@@ -79,6 +90,7 @@ class NdjsonCutter:
         self._rest = bytearray()
         self._skipping = False
         self._number = 0
+        self._empty = 0
 
     def feed(self, part: bytes) -> Iterator[Line]:
         """The lines that `part` completes."""
@@ -116,6 +128,8 @@ class NdjsonCutter:
                 yield Line(self._number, raw.decode())
             except UnicodeDecodeError:
                 yield Line(self._number, None, "invalid-utf8")
+        else:
+            self._empty = _empty_line(self._empty)
 
 
 class CsvCutter:
@@ -127,7 +141,9 @@ class CsvCutter:
 
     def __init__(self) -> None:
         self._rest = bytearray()
+        self._length = 0
         self._quoted = False
+        self._empty = 0
         self._line = 1
         self._begins = 1
         self.columns: list[str] | None = None
@@ -145,16 +161,20 @@ class CsvCutter:
         """The last row, when no line feed ended it."""
         if self._quoted:
             raise Problem("truncated-body", f"A quote that opens in the row of line {self._begins} is never closed.")
-        if self._rest:
+        if self._length:
             yield from self._row()
         if self.columns is None:
             raise Problem("invalid-body", "The first row names the columns.", errors=[Fault("/columns", "required")])
 
     def _physical(self, piece: bytes, *, ended: bool) -> Iterator[Line]:
-        self._rest += piece
+        self._length += len(piece)
+        if self._length <= MAXIMUM_LINE_BYTES + 5:
+            self._rest += piece
+        else:
+            self._rest.clear()  # only how it ends matters of a row that is too long
         if piece.count(b'"') % 2:
             self._quoted = not self._quoted
-        if len(self._rest) > MAXIMUM_LINE_BYTES and self._quoted:
+        if self._length > MAXIMUM_LINE_BYTES and self._quoted:
             # Where the row ends cannot be known any more, so nothing after it can be read either.
             raise Problem("truncated-body", f"The row that begins on line {self._begins} is too long or never ends.")
         if ended:
@@ -163,16 +183,20 @@ class CsvCutter:
                 yield from self._row()
 
     def _row(self) -> Iterator[Line]:
-        raw, number = bytes(self._rest), self._begins
+        raw, length, number = bytes(self._rest), self._length, self._begins
         self._rest.clear()
+        self._length = 0
         self._begins = self._line
         if self.columns is None:
             raw = raw.removeprefix(BYTE_ORDER_MARK)
         raw = raw.removesuffix(b"\n").removesuffix(b"\r")
-        if not raw.strip():
-            return
-        if len(raw) > MAXIMUM_LINE_BYTES:
+        if len(raw) > MAXIMUM_LINE_BYTES or length > MAXIMUM_LINE_BYTES + 5:
+            if self.columns is None:
+                raise Problem("invalid-body", errors=[Fault("/columns", "line-too-long")])
             yield Line(number, None, "line-too-long")
+            return
+        if not raw.strip():
+            self._empty = _empty_line(self._empty)
             return
         try:
             text = raw.decode()
@@ -203,11 +227,13 @@ class CsvCutter:
             names = [name.strip() for name in next(csv.reader([text], delimiter=self._delimiter))]
         except csv.Error:
             raise Problem("invalid-body", errors=[Fault("/columns", "malformed-row")]) from None
+        if len(names) > MAXIMUM_COLUMNS:
+            raise Problem("invalid-body", f"The first row names at most {MAXIMUM_COLUMNS} columns.")
         faults = [
             Fault(f"/columns/{place}", "repeated" if name else "required")
             for place, name in enumerate(names)
             if not name or name in names[:place]
         ]
-        if faults or len(names) > MAXIMUM_COLUMNS:
+        if faults:
             raise Problem("invalid-body", "The first row names each column once.", errors=faults[:50])
         self.columns = names
