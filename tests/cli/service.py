@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,10 @@ def serving(folder: Path, *words: str, **settings: str) -> Iterator[Service]:
                 process.kill()
     finally:
         for left in processes(folder):
-            os.kill(left, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(left, signal.SIGKILL)
+        # A killed process is gone a moment later, on a busy machine much later.
+        wait_until(lambda: not processes(folder), 20)
 
 
 def _until_ready(process: subprocess.Popen[str], log: Path) -> tuple[str, str]:
