@@ -49,7 +49,7 @@ SCOPES = {
     "records:read": "Read what the organisation may read.",
     "records:write": "Write the organisation's own records.",
     "deliberation:write": "Endorse issues, cast ballots.",
-    "exchange:bulk": "Import, export and follow changes.",
+    "exchange:bulk": "Import and export in bulk.",
     "webhooks:manage": "Manage the organisation's webhooks.",
     "organisation:manage": "Manage profile, credentials and memberships of the organisation.",
     "steward": "Admit and suspend organisations, correct reference data.",

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from app.db.pool import Connection, Database
 from app.deliberation.reading import in_adopted_lists, record_for
 from app.deliberation.wire import OPTIONAL_MATCH, computed
+from app.http import etag
 from app.http.body import json_body, validated
 from app.http.openapi import IDEMPOTENCY_KEY, IF_NONE_MATCH, answer, public, request_body, responses, secured
 from app.http.problem import Fault, Problem
@@ -23,7 +24,7 @@ from app.http.transact import transact
 from app.identity import organisations
 from app.identity.access import PublicReader, member
 from app.identity.caller import Caller
-from app.records import etag, show, store
+from app.records import show, store
 from app.records.change import Action, Change
 from app.records.kind import Kind, Status
 from app.records.references import visible_organisation_ids

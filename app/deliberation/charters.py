@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from app.db.pool import Connection
 from app.deliberation.reading import record_for, settings_in_force
 from app.deliberation.wire import computed
+from app.http import etag
 from app.http.body import json_body, validated
 from app.http.openapi import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, answer, public, request_body, responses, secured
 from app.http.problem import Fault, Problem
@@ -19,7 +20,7 @@ from app.http.transact import transact
 from app.identity import audit
 from app.identity.access import PublicReader, member
 from app.identity.caller import Caller
-from app.records import etag, show, store
+from app.records import show, store
 from app.records.change import Action, Change
 from app.records.fields import Text
 from app.records.kind import Kind, Status, Tlp

@@ -16,6 +16,7 @@ from app.deliberation.double_majority import Standing
 from app.deliberation.list_diff import difference
 from app.deliberation.reading import record_for, rounds_of, titles, without_finding
 from app.deliberation.wire import OPTIONAL_MATCH, computed
+from app.http import etag
 from app.http.body import json_body, validated
 from app.http.openapi import IDEMPOTENCY_KEY, IF_MATCH, IF_NONE_MATCH, answer, public, request_body, responses, secured
 from app.http.problem import Fault, Problem
@@ -23,7 +24,7 @@ from app.http.query import read_query
 from app.http.transact import transact
 from app.identity.access import PublicReader, member
 from app.identity.caller import Caller
-from app.records import etag, show, store
+from app.records import show, store
 from app.records.change import Action, Change
 from app.records.kind import Kind, Status
 from app.records.router import described, record_id

@@ -14,12 +14,12 @@ from starlette.responses import Response
 
 from app import reference
 from app.discovery import skos
+from app.http import etag
 from app.http.openapi import answer, public, responses
 from app.http.problem import Problem
 from app.http.query import Parser, choice, many, query_parameters, read_query, text
 from app.http.responses import bytes_response, empty_response
 from app.identity.access import PublicReader
-from app.records import etag
 from app.records.words import fold
 
 KEEP_SECONDS = 3600

@@ -11,9 +11,10 @@ from app.http.openapi import IF_NONE_MATCH, answer, public, responses
 from app.http.problem import Problem
 from app.http.query import Parser, integer, query_parameters, read_query, text
 from app.http.responses import json_bytes
+from app.identity import pages
 from app.identity.access import PublicReader
 from app.identity.caller import Caller
-from app.records import diff, pages, read, render, show
+from app.records import diff, read, render, show
 from app.records.kind import Kind
 from app.records.state import State, from_revision, instant
 from app.records.views import BacklinkPage, Diff, VersionPage, full_view

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.db.pool import Connection, Database
 from app.db.readers import Reads
+from app.http import etag
 from app.http.body import json_body
 from app.http.openapi import (
     IDEMPOTENCY_KEY,
@@ -23,10 +24,10 @@ from app.http.problem import Problem
 from app.http.query import boolean, listed, query_parameters, read_query, text
 from app.http.responses import bytes_response, empty_response
 from app.http.transact import transact
-from app.identity import audit
+from app.identity import audit, pages
 from app.identity.access import PublicReader, member
 from app.identity.caller import Caller
-from app.records import etag, pages, read, show, store
+from app.records import read, show, store
 from app.records.change import STEWARD_ACTIONS, Action, Change
 from app.records.filters import list_parameters, narrowed
 from app.records.history import add_history

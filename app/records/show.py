@@ -12,9 +12,11 @@ from starlette.responses import Response
 
 from app.db.pool import Connection
 from app.db.readers import Reads
+from app.http import etag
 from app.http.responses import bytes_response, empty_response, json_bytes
+from app.identity import pages
 from app.identity.caller import Caller
-from app.records import etag, pages, references, render
+from app.records import references, render
 from app.records.change import targets
 from app.records.kind import Kind, Status, Tlp
 from app.records.marking import WIDTH
