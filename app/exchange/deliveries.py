@@ -38,6 +38,8 @@ TURN_SECONDS = 20.0
 TURN_MESSAGES = 50
 PAGE_CHANGES = 200
 MOST_PENDING = 10_000
+SENDING = "sending"
+"""The outcome of a message that is on its way for the first time."""
 STRIDE = 1000
 """A webhook that nothing concerns moves its place on after so many transactions, not with each."""
 LONGEST_RETRY_AFTER_SECONDS = 86_400
@@ -112,12 +114,12 @@ async def _fill_one(database: Database, webhook_id: UUID) -> bool:
 
 async def _note(connection: Connection, webhook_id: UUID, events: Sequence[tuple[str, UUID | None]]) -> None:
     for event, record_id in events:
-        # What waits to be sent for the first time will tell the newest state anyway.
+        # What waits to be sent for the first time will tell the newest state anyway; what is on its way may not.
         await connection.execute(
             "INSERT INTO webhook_delivery (id, webhook_id, event, record_id, status)"
             " SELECT %(id)s, %(webhook)s, %(event)s, %(record)s, 'pending' WHERE NOT EXISTS ("
             "SELECT FROM webhook_delivery WHERE webhook_id = %(webhook)s AND status = 'pending' AND attempts = 0"
-            " AND event = %(event)s AND record_id IS NOT DISTINCT FROM %(record)s)",
+            " AND last_outcome IS NULL AND event = %(event)s AND record_id IS NOT DISTINCT FROM %(record)s)",
             {"id": new_id(), "webhook": webhook_id, "event": event, "record": record_id},
         )
     await connection.execute(f"NOTIFY {JOBS_CHANNEL}")
@@ -180,10 +182,13 @@ async def send_due(database: Database, settings: Settings, receiver: Receiver) -
 
 
 async def _next(connection: Connection, receiver: Receiver) -> Message | None:
+    """The next message that is due, marked as on its way before anybody looks at what it has to say."""
     only = "" if receiver.status == "active" else "AND event = 'webhook.challenge'"
     cursor = await connection.execute(
-        "SELECT id, event, record_id, attempts FROM webhook_delivery"
-        f" WHERE webhook_id = %s AND status = 'pending' AND next_attempt_at <= now() {only} ORDER BY seq LIMIT 1",
+        f"UPDATE webhook_delivery SET last_outcome = coalesce(last_outcome, '{SENDING}') WHERE id = ("
+        "SELECT id FROM webhook_delivery"
+        f" WHERE webhook_id = %s AND status = 'pending' AND next_attempt_at <= now() {only} ORDER BY seq LIMIT 1)"
+        " RETURNING id, event, record_id, attempts",
         [receiver.id],
     )
     row = await cursor.fetchone()

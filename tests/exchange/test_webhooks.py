@@ -247,6 +247,24 @@ async def test_slow_receiver_delays_no_other(client: httpx.AsyncClient, make_org
         assert len(slow.messages) <= 1, "one message at a time to one receiver"
 
 
+async def test_change_during_a_delivery_is_told_too(
+    client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    owner = await make_organisation("Example CSO A")
+    async with receiving() as receiver:
+        await active(client, owner, receiver.url)
+        receiver.delay_seconds = 3
+        record = await made(client, owner, tlp="green")
+        await until(lambda: len(receiver.messages) == 1)
+        changed = await client.patch(
+            f"/v1/issues/{record['id']}",
+            json={"summary": "Changed while the first message was on its way."},
+            headers={**owner.headers, "If-Match": '"1"'},
+        )
+        assert changed.status_code == 200
+        await until(lambda: [message["data"]["version"] for message in receiver.messages] == [1, 2])
+
+
 async def test_rights_are_those_of_the_moment_of_sending(
     app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
 ) -> None:
