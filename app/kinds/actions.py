@@ -95,6 +95,7 @@ ACTIONS = Kind(
     rules=(pilot_is_short, no_partner_twice),
     first_stage="proposed",
     immutable_stages=frozenset({"done", "stopped"}),
+    settled={"agreed": frozenset({"issues", "partners"}), "running": frozenset({"issues", "partners"})},
     example={
         "title": "A common guide to security budgets",
         "language": "en",

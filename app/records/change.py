@@ -82,6 +82,8 @@ def next_state(change: Change, before: State | None, *, new_id: UUID, owner: UUI
     if before.stage in change.kind.immutable_stages and change.action is not Action.AMEND:
         raise Problem("illegal-transition", f"A {change.kind.name} in stage {before.stage} does not change any more.")
     after = _ACTIONS[change.action](change, before, now)
+    if change.action is not Action.AMEND:
+        _keep_settled(change.kind, before, after)
     if after.same_as(before):
         return before
     moved = replace(after, version=before.version + 1, updated_at=max(now, before.updated_at))
@@ -89,8 +91,21 @@ def next_state(change: Change, before: State | None, *, new_id: UUID, owner: UUI
     return moved
 
 
+def _keep_settled(kind: Kind, before: State, after: State) -> None:
+    """What others agreed to, or vote on, does not change under them. Errors: 409 `illegal-transition`."""
+    fields = kind.settled.get(before.stage or "", frozenset()) if after.erased_at is None else frozenset()
+    changed = sorted(name for name in fields if before.body.get(name) != after.body.get(name))
+    if changed:
+        raise Problem(
+            "illegal-transition",
+            f"In stage {before.stage}, {' and '.join(changed)} do not change any more.",
+            errors=[Fault(f"/{name}", "settled") for name in changed],
+        )
+
+
 def _created(change: Change, new_id: UUID, owner: UUID, now: datetime) -> State:
     given = dict(change.body or {})
+    _match_address(change, given)
     if change.external_id is None:
         _refuse_computed(given)
     else:
@@ -124,6 +139,7 @@ def _created(change: Change, new_id: UUID, owner: UUID, now: datetime) -> State:
 def _replaced(change: Change, before: State, _now: datetime) -> State:
     given = dict(change.body or {})
     _present(before)
+    _match_address(change, given)
     _match_fixed(given, before)
     if given.pop("version", before.version) != before.version:
         raise Problem("stale-version", extra={"current_version": before.version})
@@ -273,6 +289,12 @@ def _apply_rules(kind: Kind, state: State) -> None:
 def _present(before: State) -> None:
     if before.status is Status.WITHDRAWN:
         raise Problem("withdrawn", "Restore the record before you change it.")
+
+
+def _match_address(change: Change, given: Mapping[str, Any]) -> None:
+    """A body put under an external id names that one or none. Errors: 422 `read-only-field`."""
+    if change.external_id is not None and given.get("external_id", change.external_id) != change.external_id:
+        raise Problem("read-only-field", errors=[Fault("/external_id", "read-only-field")])
 
 
 def _match_fixed(given: dict[str, Any], before: State) -> None:

@@ -128,7 +128,8 @@ class Kind:
 
     `filters` maps a query parameter to the body field it compares with (a scalar, a list of scalars, or a reference).
     `required` are the fields publishing needs besides title, language and summary; `("regions|countries",)` means one
-    of them. `sort` is the order of lists when none is asked for. `immutable` says when no write is allowed any more.
+    of them. `sort` is the order of lists when none is asked for. In `immutable_stages` no body
+    and no verb of all kinds changes the record any more; in the stages of `settled` the named fields keep their values.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Kind:
     sort: str = "-created_at"
     first_stage: str | None = None
     immutable_stages: frozenset[str] = frozenset()
+    settled: Mapping[str, frozenset[str]] = field(default_factory=dict)
     example: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property

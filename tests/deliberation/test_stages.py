@@ -196,11 +196,13 @@ async def test_an_action_is_agreed_on_adopted_issues_by_all_partners(community: 
     await community.post(f"{path}/stage", owner, {"stage": "agreed"}, 200)
     refused = await community.post(f"{path}/stage", owner, {"stage": "done"}, 409)
     assert refused["legal"] == ["running", "stopped"]
-    # An issue put in afterwards, which no adopted list names, stays a gap.
+    # What the partners agreed to does not change under them; everything else may.
     later = (await community.issues(["F"]))["F"]
-    changed = await community.client.patch(
-        path, json={"issues": [issues["A"], later]}, headers={**owner.headers, "If-Match": '"2"'}
-    )
+    headers = {**owner.headers, "If-Match": '"2"'}
+    for change in ({"issues": [issues["A"], later]}, {"partners": []}):
+        refused = await community.client.patch(path, json=change, headers=headers)
+        assert (refused.status_code, refused.json()["errors"][0]["code"]) == (409, "settled")
+    changed = await community.client.patch(path, json={"title": "A better title"}, headers=headers)
     assert changed.status_code == 200, changed.text
     gaps = await community.get("/v1/analysis/gaps", owner, regions=1)
     assert {item["id"] for item in gaps["items"]} == {*issues.values(), later} - {issues["A"]}
