@@ -145,6 +145,7 @@ def changes_router(kinds: Mapping[str, Kind]) -> APIRouter:
             else:
                 try:
                     place = feed.opened(request.app.state.secret, caller, wanted, asked["after"], end.lineage)
+                    await feed.confirm(connection, place)
                 except Problem as problem:
                     raise _with_start(request, problem) from None
             page = await feed.page(connection, caller, wanted, place, asked["limit"], documents=bool(asked["include"]))

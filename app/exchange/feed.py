@@ -139,12 +139,21 @@ def opened(secret: MasterSecret, caller: Caller, wanted: Wanted, cursor: str, li
     return Place(xid, seq, lineage, None if walked == NOT_WALKING else UUID(bytes=walked))
 
 
-_NOW = """
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+_END = """
+    (SELECT revision.xid::text::bigint AS end_xid, revision.seq AS end_seq FROM revision
+    WHERE revision.xid < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY revision.xid DESC, revision.seq DESC LIMIT 1) AS last_row
+"""
+# The last row below the horizon, whoever may see it, and not the horizon itself: that may be the number of a
+# transaction which left no trace on the disk, and after a crash the database gives such numbers out again.
+
+_NOW = f"""
+SELECT coalesce(end_xid, 0), coalesce(end_seq, -1),
     concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
         (SELECT timeline_id FROM pg_control_checkpoint()),
         (SELECT oid FROM pg_database WHERE datname = current_database()),
         'revision'::regclass::oid)
+FROM (SELECT 1) AS always LEFT JOIN {_END} ON true
 """
 
 
@@ -153,7 +162,20 @@ async def now(connection: Connection) -> Place:
     row = await (await connection.execute(_NOW)).fetchone()
     assert row is not None
     # A dump restored elsewhere begins other transaction ids; a restore in place makes a new table or timeline.
-    return Place(row[0], -1, sha256(row[1].encode()).digest()[:8])
+    return Place(row[0], row[1], sha256(row[2].encode()).digest()[:8])
+
+
+async def confirm(connection: Connection, place: Place) -> None:
+    """Passes when the row at a place is there. Errors: 410 `resync-required`.
+
+    An older copy of the data folder that was put back has the same lineage, but lacks what the reader has seen since.
+    """
+    if place.xid:
+        cursor = await connection.execute(
+            "SELECT 1 FROM revision WHERE xid = %s::text::xid8 AND seq = %s", [str(place.xid), place.seq]
+        )
+        if await cursor.fetchone() is None:
+            raise Problem("resync-required")
 
 
 _SHOWN = (
@@ -282,12 +304,13 @@ told AS (
         WHERE NOT shown AND was.record_id = record.id AND ({was_visible} OR {was_visible_before})
         ORDER BY was.version DESC LIMIT 1) AS last ON true
     {joined})
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, told.*
-FROM (SELECT 1) AS always LEFT JOIN told ON true ORDER BY told.xid, told.seq
+SELECT end_xid, end_seq, told.*
+FROM (SELECT 1) AS always LEFT JOIN {_END} ON true LEFT JOIN told ON true ORDER BY told.xid, told.seq
 """
     values = {**parameters(caller), **wanted.values(), "xid": str(place.xid), "seq": place.seq}
     rows = await (await connection.execute(statement, values, binary=True)).fetchall()
-    horizon, found = rows[0][0], [row[1:] for row in rows if row[1] is not None]
+    found = [row[2:] for row in rows if row[2] is not None]
+    end = max((place.xid, place.seq), (rows[0][0] or 0, rows[0][1] if rows[0][0] else -1))
     more = len(found) > limit
     items: dict[UUID, Item] = {}
     for _, _, shown, updated_at, erased, last_version, last_at, *columns in found[:limit]:
@@ -298,7 +321,7 @@ FROM (SELECT 1) AS always LEFT JOIN told ON true ORDER BY told.xid, told.seq
             items[row.id] = Item("removed", row.kind, row.id, last_version, last_at, erased, None)
     if more:
         return Page(list(items.values()), replace(place, xid=found[limit - 1][0], seq=found[limit - 1][1]), True)
-    return Page(list(items.values()), replace(place, xid=horizon, seq=-1), False)
+    return Page(list(items.values()), replace(place, xid=end[0], seq=end[1]), False)
 
 
 async def present(connection: Connection, caller: Caller, record_id: UUID) -> Item | None:

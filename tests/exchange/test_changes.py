@@ -9,7 +9,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.exchange import feed
 from app.identity import networks
+from app.identity.caller import ANONYMOUS
 from app.kinds.cases import CASES
 from app.kinds.issues import ISSUES
 from tests.conftest import SCOPES, MakeOrganisation, Member
@@ -148,6 +150,39 @@ async def test_cursor_fits_one_reader_and_one_choice(
     }
     for query, status in answers.items():
         assert (await client.get(f"/v1/changes{query}", headers=owner.headers)).status_code == status, query
+
+
+async def test_place_names_a_change_that_the_disk_holds(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    """Numbers of transactions that left no trace are given out again after a crash; no place may lie beyond them."""
+    owner = await make_organisation("Example CSO A")
+    await made(client, owner, tlp="green")
+    async with app.state.database.connection() as connection:
+        cursor = await connection.execute("SELECT max(xid::text::bigint) FROM revision")
+        (last,) = await cursor.fetchone()
+        for _ in range(3):
+            await connection.execute("SELECT pg_current_xact_id()")
+        end = await feed.now(connection)
+        assert end.xid == last
+        assert end.seq >= 0
+        page = await feed.page(connection, ANONYMOUS, feed.Wanted(), end, 10)
+        assert (page.items, page.place) == ([], end)
+
+
+async def test_older_copy_put_back_asks_for_a_fresh_start(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    owner = await make_organisation("Example CSO A")
+    kept = await made(client, owner, tlp="green")
+    first = (await client.get("/v1/changes", headers=owner.headers)).json()["next"]
+    lost = await made(client, owner, tlp="green")
+    second = (await client.get(first, headers=owner.headers)).json()["next"]
+    async with app.state.database.connection() as connection:
+        await connection.execute("DELETE FROM revision WHERE record_id = %s", [lost["id"]])
+    await patched(client, owner, kept, summary="After the restore.")
+    assert (await client.get(second, headers=owner.headers)).json()["code"] == "resync-required"
+    assert [item["id"] for item in (await client.get(first, headers=owner.headers)).json()["items"]] == [kept["id"]]
 
 
 async def test_joining_a_network_asks_for_a_fresh_start(
