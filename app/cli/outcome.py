@@ -28,7 +28,8 @@ def as_text(value: Any) -> str:
 
 def show(value: Any, *, json: bool) -> None:
     """Write the result of a command on standard output."""
-    document = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode() if json else as_text(value)
+    shape = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z
+    document = orjson.dumps(value, default=str, option=shape).decode() if json else as_text(value)
     sys.stdout.write(document + "\n")
     sys.stdout.flush()
 
