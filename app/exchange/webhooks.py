@@ -47,6 +47,7 @@ from app.settings import Settings
 
 MOST_WEBHOOKS = 10
 OVERLAP_HOURS = 24
+CHALLENGE_PAUSE_SECONDS = 10
 PRIVATE = {"Cache-Control": NO_STORE}
 
 register({"webhook-limit": (409, "An organisation has at most ten webhooks.")})
@@ -98,6 +99,27 @@ async def queue(connection: Connection, webhook_id: UUID, event: str, record_id:
     )
     await connection.execute(f"NOTIFY {JOBS_CHANNEL}")
     return message_id
+
+
+async def challenge_again(connection: Connection, webhook_id: UUID) -> None:
+    """Sends a challenge soon. Whoever asks again and again gets one at a time, ten seconds apart: the address may be
+    that of somebody who never wanted any."""
+    values = {"webhook": webhook_id, "pause": f"{CHALLENGE_PAUSE_SECONDS} seconds"}
+    cursor = await connection.execute(
+        "UPDATE webhook_delivery SET next_attempt_at = least(next_attempt_at,"
+        " greatest(now(), created_at + attempts * %(pause)s::interval))"
+        " WHERE webhook_id = %(webhook)s AND event = 'webhook.challenge' AND status = 'pending'",
+        values,
+    )
+    if cursor.rowcount == 0:
+        message_id = await queue(connection, webhook_id, "webhook.challenge")
+        await connection.execute(
+            "UPDATE webhook_delivery SET next_attempt_at = greatest(now(), (SELECT max(finished_at) FROM"
+            " webhook_delivery WHERE webhook_id = %(webhook)s AND event = 'webhook.challenge') + %(pause)s::interval)"
+            " WHERE id = %(message)s",
+            {**values, "message": message_id},
+        )
+    await connection.execute(f"NOTIFY {JOBS_CHANNEL}")
 
 
 def webhook_router(kinds: Mapping[str, Kind]) -> APIRouter:
@@ -283,7 +305,7 @@ def webhook_router(kinds: Mapping[str, Kind]) -> APIRouter:
                 [webhook["id"]],
             )
             if webhook["status"] != "active":
-                await queue(connection, webhook["id"], "webhook.challenge")
+                await challenge_again(connection, webhook["id"])
             return json_response(_shown(await _one(connection, caller, webhook["id"])), 202, PRIVATE)
 
         return await transact(request, work)

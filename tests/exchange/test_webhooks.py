@@ -173,6 +173,21 @@ async def test_no_message_without_an_echo(client: httpx.AsyncClient, make_organi
         assert answer.status_code == 409
 
 
+async def test_nobody_is_flooded_with_challenges(
+    client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    owner = await make_organisation("Example CSO A")
+    async with receiving() as receiver:
+        receiver.echo = False
+        webhook = await registered(client, owner, receiver.url)
+        await until(lambda: len(receiver.bodies) == 1)
+        for _ in range(20):
+            assert (await client.post(f"/v1/webhooks/{webhook['id']}/enable", headers=owner.headers)).status_code == 202
+        await asyncio.sleep(1.5)
+        assert len(receiver.bodies) == 1
+        assert (await shown(client, owner, webhook))["pending"] == 1
+
+
 async def test_failed_message_is_repeated_under_its_id_with_growing_pauses(
     app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
 ) -> None:
