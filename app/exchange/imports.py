@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from app.db.ids import new_id
 from app.db.pool import Database
-from app.exchange import cells
+from app.exchange import cells, upload_lease
 from app.exchange.import_shapes import ImportReport
 from app.exchange.lines import MAXIMUM_LINES, CsvCutter, Line, NdjsonCutter, inflated
 from app.exchange.wake import JOBS_CHANNEL
@@ -103,7 +103,7 @@ class _Receiver:
             await self.close_part()
 
     async def close_part(self) -> None:
-        """Writes what was taken since the last part. Errors: 507 `insufficient-storage`."""
+        """Writes what was taken since the last part. Errors: 507 `insufficient-storage`, 503."""
         if not self._lines:
             return
         packed = orjson.dumps([[line.number, line.value, line.code] for line in self._lines])
@@ -115,6 +115,9 @@ class _Receiver:
                 )
         except errors.DiskFull:
             raise Problem("insufficient-storage", headers={"Retry-After": "60"}) from None
+        except errors.ForeignKeyViolation:
+            # The database was away for longer than the lease, and the same upload has begun anew meanwhile.
+            raise Problem("unavailable", headers={"Retry-After": "2"}) from None
         self._lines, self._bytes, self._number = [], 0, self._number + 1
 
 
@@ -171,7 +174,8 @@ def import_router(kinds: Mapping[str, Kind]) -> APIRouter:
         if job_id is None:
             return await repeated(request, database, caller, digest, asked)
         try:
-            await receive(request, database, job_id, kind, form, asked)
+            async with upload_lease.held(database, job_id):
+                await receive(request, database, job_id, kind, form, asked)
         except BaseException as error:
             async with database.connection() as connection:
                 await connection.execute("DELETE FROM import_job WHERE id = %s", [job_id])
@@ -206,6 +210,7 @@ def import_router(kinds: Mapping[str, Kind]) -> APIRouter:
         """The id of a new import; None when one was made under this key before. Errors: 409 `conflict`."""
         job_id = new_id()
         async with database.transaction() as connection:
+            await upload_lease.sweep(connection, caller.organisation_id)
             cursor = await connection.execute(
                 "SELECT count(*) FROM import_job WHERE organisation_id = %s"
                 " AND status IN ('receiving', 'queued', 'running')",
@@ -216,7 +221,8 @@ def import_router(kinds: Mapping[str, Kind]) -> APIRouter:
                 raise Problem("conflict", f"Your organisation has {OPEN_AT_ONCE} imports under way; wait for one.")
             cursor = await connection.execute(
                 "INSERT INTO import_job (id, organisation_id, credential_id, kind, format, dry_run, atomic, key_digest,"
-                " status) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'receiving') ON CONFLICT DO NOTHING",
+                " status, leased_until) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'receiving', now() + make_interval("
+                "secs => %s)) ON CONFLICT DO NOTHING",
                 [
                     job_id,
                     caller.organisation_id,
@@ -226,6 +232,7 @@ def import_router(kinds: Mapping[str, Kind]) -> APIRouter:
                     asked["dry_run"],
                     asked["atomic"],
                     digest,
+                    upload_lease.LEASE_SECONDS,
                 ],
             )
             if cursor.rowcount == 0:
@@ -260,10 +267,13 @@ def import_router(kinds: Mapping[str, Kind]) -> APIRouter:
         check_columns(cutter, kind)
         await receiver.close_part()
         async with database.connection() as connection:
-            await connection.execute(
-                "UPDATE import_job SET status = 'queued', lines_total = %s, body_digest = %s WHERE id = %s",
+            cursor = await connection.execute(
+                "UPDATE import_job SET status = 'queued', lines_total = %s, body_digest = %s, leased_until = NULL"
+                " WHERE id = %s AND status = 'receiving'",
                 [receiver.count, digest.digest(), job_id],
             )
+            if cursor.rowcount != 1:
+                raise Problem("unavailable", headers={"Retry-After": "2"})
             await connection.execute(f"NOTIFY {JOBS_CHANNEL}")
 
     def check_columns(cutter: NdjsonCutter | CsvCutter, kind: Kind | None) -> bool:

@@ -9,6 +9,7 @@ import psycopg
 from app.db import tasks
 from app.db.pool import Database
 from app.exchange import deliveries, import_work
+from app.exchange.upload_lease import ABANDONED
 from app.exchange.wake import JOBS_CHANNEL, Bell
 from app.records.kind import Kind
 from app.records.store import CHANGES_CHANNEL
@@ -109,7 +110,7 @@ class Worker:
     async def _clean(self) -> None:
         async with self._database.connection() as connection:
             for statement in (
-                "DELETE FROM import_job WHERE status = 'receiving' AND created_at < now() - interval '6 hours'",
+                f"DELETE FROM import_job WHERE {ABANDONED}",
                 f"DELETE FROM import_job WHERE finished_at < now() - interval '{KEPT_DAYS} days'",
                 f"DELETE FROM webhook_delivery WHERE finished_at < now() - interval '{KEPT_DAYS} days'",
             ):
