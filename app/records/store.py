@@ -205,43 +205,56 @@ _RECORD_FIELDS = (
 
 _INSERT_RECORDS = f"""
 INSERT INTO record (id, {_RECORD_FIELDS})
-SELECT id, {_RECORD_FIELDS} FROM jsonb_populate_recordset(NULL::public.record, %s)
+SELECT id, {_RECORD_FIELDS} FROM jsonb_populate_recordset(NULL::public.record, %(records)s)
 """
 _UPDATE_RECORDS = f"""
 UPDATE record SET ({_RECORD_FIELDS}) = ({", ".join("new." + name.strip() for name in _RECORD_FIELDS.split(","))})
-FROM jsonb_populate_recordset(NULL::public.record, %s) AS new WHERE record.id = new.id
+FROM jsonb_populate_recordset(NULL::public.record, %(records)s) AS new WHERE record.id = new.id
+"""
+_WITH_AROUND = """
+documents AS (
+    INSERT INTO document (record_id, language, brief, full_view, render_version)
+    SELECT *, %(render_version)s
+    FROM unnest(%(shown)s::uuid[], %(languages)s::text[], %(briefs)s::bytea[], %(fulls)s::bytea[])
+    ON CONFLICT (record_id, language) DO UPDATE
+    SET brief = excluded.brief, full_view = excluded.full_view, render_version = excluded.render_version),
+searched AS (
+    INSERT INTO search_text (record_id, language, words)
+    SELECT id, language, array_to_tsvector(string_to_array(words, ' '))
+    FROM unnest(%(worded)s::uuid[], %(worded_languages)s::text[], %(words)s::text[]) AS t (id, language, words)
+    ON CONFLICT (record_id, language) DO UPDATE SET words = excluded.words),
+linked AS (
+    INSERT INTO link (from_id, relation, to_id)
+    SELECT * FROM unnest(%(linking)s::uuid[], %(relations)s::text[], %(linked)s::uuid[]) ON CONFLICT DO NOTHING),
+named AS (
+    INSERT INTO organisation_link (from_id, relation, organisation_id)
+    SELECT * FROM unnest(%(naming)s::uuid[], %(roles)s::text[], %(named)s::uuid[]) ON CONFLICT DO NOTHING),
+opened AS (
+    INSERT INTO record_reader (organisation_id, record_id, kind, created_at, through_network)
+    SELECT * FROM unnest(
+        %(readers)s::uuid[], %(read)s::uuid[], %(kinds)s::text[], %(dates)s::timestamptz[], %(networks)s::bool[]))
 """
 _INSERT_REVISIONS = """
 INSERT INTO revision (record_id, kind, version, action, organisation_id, actor_organisation_id, actor_credential_id,
     status_before, tlp_before, audience_before, status, tlp, audience, envelope, body, at)
 SELECT record_id, kind, version, action, organisation_id, actor_organisation_id, actor_credential_id,
     status_before, tlp_before, audience_before, status, tlp, audience, envelope, body, at
-FROM jsonb_populate_recordset(NULL::revision, %s)
+FROM jsonb_populate_recordset(NULL::revision, %(revisions)s)
 """
-_UPSERT_DOCUMENTS = """
-INSERT INTO document (record_id, language, brief, full_view, render_version)
-SELECT *, %s FROM unnest(%s::uuid[], %s::text[], %s::bytea[], %s::bytea[])
-ON CONFLICT (record_id, language) DO UPDATE
-SET brief = excluded.brief, full_view = excluded.full_view, render_version = excluded.render_version
-"""
-_UPSERT_WORDS = """
-INSERT INTO search_text (record_id, language, words)
-SELECT id, language, array_to_tsvector(string_to_array(words, ' '))
-FROM unnest(%s::uuid[], %s::text[], %s::text[]) AS t (id, language, words)
-ON CONFLICT (record_id, language) DO UPDATE SET words = excluded.words
-"""
-_INSERT_LINKS = """
-INSERT INTO link (from_id, relation, to_id)
-SELECT * FROM unnest(%s::uuid[], %s::text[], %s::uuid[]) ON CONFLICT DO NOTHING
-"""
-_INSERT_ORGANISATION_LINKS = """
-INSERT INTO organisation_link (from_id, relation, organisation_id)
-SELECT * FROM unnest(%s::uuid[], %s::text[], %s::uuid[]) ON CONFLICT DO NOTHING
-"""
-_INSERT_READERS = """
-INSERT INTO record_reader (organisation_id, record_id, kind, created_at, through_network)
-SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::text[], %s::timestamptz[], %s::bool[])
-"""
+# A record, and everything that stands around it, in one statement: four in a pipeline took half as much time again.
+_CREATE = f"WITH stored AS ({_INSERT_RECORDS}), {_WITH_AROUND} {_INSERT_REVISIONS}"
+_ADD_AROUND = f"WITH {_WITH_AROUND} {_INSERT_REVISIONS}"
+_CLEAR_AROUND = (
+    "DELETE FROM record_reader WHERE record_id = ANY (%(changed)s)",
+    "DELETE FROM link WHERE from_id = ANY (%(rewritten)s)",
+    "DELETE FROM organisation_link WHERE from_id = ANY (%(rewritten)s)",
+    # A changed original language leaves a document behind; its row goes before the new one comes.
+    "DELETE FROM document USING unnest(%(rewritten)s::uuid[], %(rewritten_languages)s::text[]) AS kept (id, language)"
+    " WHERE record_id = kept.id AND document.language <> kept.language",
+    "DELETE FROM search_text"
+    " USING unnest(%(rewritten)s::uuid[], %(rewritten_languages)s::text[]) AS kept (id, language)"
+    " WHERE record_id = kept.id AND search_text.language <> kept.language",
+)
 
 
 def _json(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -271,88 +284,77 @@ def _revision_row(caller: Caller, move: _Move) -> dict[str, Any]:
 
 
 async def _store(connection: Connection, caller: Caller, moves: Sequence[_Move]) -> None:
-    """Writes what the moves amount to, in one round trip."""
-    if not moves:
-        return
+    """Writes what the moves amount to."""
     created = [move for move in moves if move.before is None]
     altered = [move for move in moves if move.before is not None]
-    erased = [move.after.id for move in moves if move.after.erased_at is not None]
-    changed_ids = [move.after.id for move in altered]
-    relinked = [move.after.id for move in altered if move.before and move.before.body is not move.after.body]
-    links = [_links(move, organisations=False) for move in moves if move.before is None or move.after.id in relinked]
-    partners = [_links(move, organisations=True) for move in moves if move.before is None or move.after.id in relinked]
-    readers = [reader for move in moves for reader in _readers(move.after)]
-    hiding = [move.after.id for move in altered if move.before is not None and _hides(move.before, move.after)]
-    documents = [move for move in moves if move.after.erased_at is None]
     try:
-        async with connection.pipeline():
-            if created:
-                await connection.execute(
-                    _INSERT_RECORDS, [_json(as_row(m.after, refs_guarded=m.refs_guarded) for m in created)]
-                )
-            if altered:
-                await connection.execute(
-                    _UPDATE_RECORDS, [_json(as_row(m.after, refs_guarded=m.refs_guarded) for m in altered)]
-                )
-                await connection.execute("DELETE FROM record_reader WHERE record_id = ANY (%s)", [changed_ids])
-            if relinked:
-                await connection.execute("DELETE FROM link WHERE from_id = ANY (%s)", [relinked])
-                await connection.execute("DELETE FROM organisation_link WHERE from_id = ANY (%s)", [relinked])
-                # A changed original language leaves a document behind; its row goes before the new one comes.
-                await connection.execute(
-                    "DELETE FROM document USING unnest(%s::uuid[], %s::text[]) AS kept (id, language)"
-                    " WHERE record_id = kept.id AND document.language <> kept.language",
-                    [relinked, [m.after.body["language"] for m in altered if m.after.id in relinked]],
-                )
-                await connection.execute(
-                    "DELETE FROM search_text USING unnest(%s::uuid[], %s::text[]) AS kept (id, language)"
-                    " WHERE record_id = kept.id AND search_text.language <> kept.language",
-                    [relinked, [m.after.body["language"] for m in altered if m.after.id in relinked]],
-                )
-            if documents:
-                await connection.execute(
-                    _UPSERT_DOCUMENTS,
-                    [
-                        render.RENDER_VERSION,
-                        [m.after.id for m in documents],
-                        [m.after.body["language"] for m in documents],
-                        [render.brief(m.kind, m.after) for m in documents],
-                        [render.full(m.after) for m in documents],
-                    ],
-                )
-                worded = [m for m in documents if m.before is None or m.before.body is not m.after.body]
-                if worded:
-                    await connection.execute(
-                        _UPSERT_WORDS,
-                        [
-                            [m.after.id for m in worded],
-                            [m.after.body["language"] for m in worded],
-                            [" ".join(words_of(m.kind, m.after.body)) for m in worded],
-                        ],
-                    )
-            await _insert_columns(connection, _INSERT_LINKS, [row for rows in links for row in rows])
-            await _insert_columns(connection, _INSERT_ORGANISATION_LINKS, [row for rows in partners for row in rows])
-            await _insert_columns(connection, _INSERT_READERS, readers)
-            await connection.execute(_INSERT_REVISIONS, [_json(_revision_row(caller, move) for move in moves)])
-            if hiding:
-                # Whoever refers to a record that fewer may read is parsed again when read.
-                await connection.execute(
-                    "UPDATE record SET refs_guarded = true WHERE NOT refs_guarded"
-                    " AND id IN (SELECT from_id FROM link WHERE to_id = ANY (%s))",
-                    [hiding],
-                )
-            if erased:
-                await _forget(connection, erased)
-        ring_after_commit(connection, CHANGES_CHANNEL)
+        if created:
+            await connection.execute(_CREATE, _rows(caller, created))
+        if altered:
+            await _alter(connection, caller, altered)
     except errors.UniqueViolation as error:
         if error.diag.constraint_name == "record_external_id":
             raise Problem("external-id-taken") from None
         raise
+    if moves:
+        ring_after_commit(connection, CHANGES_CHANNEL)
 
 
-async def _insert_columns(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    if rows:
-        await connection.execute(statement, [list(column) for column in zip(*rows, strict=True)])
+async def _alter(connection: Connection, caller: Caller, moves: Sequence[_Move]) -> None:
+    rewritten = [move.after for move in moves if _is_rewritten(move)]
+    hiding = [move.after.id for move in moves if move.before is not None and _hides(move.before, move.after)]
+    erased = [move.after.id for move in moves if move.after.erased_at is not None]
+    values = {
+        **_rows(caller, moves),
+        "changed": [move.after.id for move in moves],
+        "rewritten": [state.id for state in rewritten],
+        "rewritten_languages": [state.body["language"] for state in rewritten],
+    }
+    async with connection.pipeline():
+        await connection.execute(_UPDATE_RECORDS, values)
+        for statement in _CLEAR_AROUND if rewritten else _CLEAR_AROUND[:1]:
+            await connection.execute(statement, values)
+        await connection.execute(_ADD_AROUND, values)
+        if hiding:
+            # Whoever refers to a record that fewer may read is parsed again when read.
+            await connection.execute(
+                "UPDATE record SET refs_guarded = true WHERE NOT refs_guarded"
+                " AND id IN (SELECT from_id FROM link WHERE to_id = ANY (%s))",
+                [hiding],
+            )
+        if erased:
+            await _forget(connection, erased)
+
+
+def _rows(caller: Caller, moves: Sequence[_Move]) -> dict[str, Any]:
+    """What `_CREATE` and `_ADD_AROUND` bind: rows as JSON, or as one list for each column."""
+    shown = [move for move in moves if move.after.erased_at is None]
+    worded = [move for move in shown if _is_rewritten(move)]
+    rewritten = [move for move in moves if _is_rewritten(move)]
+    columns: dict[str, Any] = {
+        "records": _json(as_row(move.after, refs_guarded=move.refs_guarded) for move in moves),
+        "revisions": _json(_revision_row(caller, move) for move in moves),
+        "render_version": render.RENDER_VERSION,
+        "shown": [move.after.id for move in shown],
+        "languages": [move.after.body["language"] for move in shown],
+        "briefs": [render.brief(move.kind, move.after) for move in shown],
+        "fulls": [render.full(move.after) for move in shown],
+        "worded": [move.after.id for move in worded],
+        "worded_languages": [move.after.body["language"] for move in worded],
+        "words": [" ".join(words_of(move.kind, move.after.body)) for move in worded],
+    }
+    for names, rows in (
+        (("linking", "relations", "linked"), [row for move in rewritten for row in _links(move, organisations=False)]),
+        (("naming", "roles", "named"), [row for move in rewritten for row in _links(move, organisations=True)]),
+        (("readers", "read", "kinds", "dates", "networks"), [row for move in moves for row in _readers(move.after)]),
+    ):
+        columns |= zip(names, map(list, zip(*rows, strict=True)) if rows else ([] for _ in names), strict=True)
+    return columns
+
+
+def _is_rewritten(move: _Move) -> bool:
+    """True when the body is another than before; verbs leave it as it is."""
+    return move.before is None or move.before.body is not move.after.body
 
 
 def _links(move: _Move, *, organisations: bool) -> list[tuple[UUID, str, UUID]]:
