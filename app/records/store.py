@@ -215,13 +215,13 @@ _WITH_AROUND = """
 documents AS (
     INSERT INTO document (record_id, language, brief, full_view, render_version)
     SELECT *, %(render_version)s
-    FROM unnest(%(shown)s::uuid[], %(languages)s::text[], %(briefs)s::bytea[], %(fulls)s::bytea[])
+    FROM unnest(%(shown)s::uuid[], %(languages)s::text[], %(briefs)b::bytea[], %(fulls)b::bytea[])
     ON CONFLICT (record_id, language) DO UPDATE
     SET brief = excluded.brief, full_view = excluded.full_view, render_version = excluded.render_version),
 searched AS (
     INSERT INTO search_text (record_id, language, words)
     SELECT id, language, array_to_tsvector(string_to_array(words, ' '))
-    FROM unnest(%(worded)s::uuid[], %(worded_languages)s::text[], %(words)s::text[]) AS t (id, language, words)
+    FROM unnest(%(worded)s::uuid[], %(worded_languages)s::text[], %(words)b::text[]) AS t (id, language, words)
     ON CONFLICT (record_id, language) DO UPDATE SET words = excluded.words),
 linked AS (
     INSERT INTO link (from_id, relation, to_id)

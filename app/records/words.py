@@ -6,7 +6,7 @@ half of what storing a record took (docs/measurements.md).
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from app.records.kind import Kind
@@ -52,7 +52,9 @@ def words_of(kind: Kind, body: Mapping[str, Any]) -> list[str]:
     shown: Any = body
     for path in (*kind.refs, *kind.organisation_refs):
         shown = without(shown, path.steps, frozenset(found for _, found in path.find(body)))
-    return words(" ".join(_texts(shown))[:MAX_CHARACTERS])
+    texts: list[str] = []
+    _collect(shown, texts)
+    return words(" ".join(texts)[:MAX_CHARACTERS])
 
 
 def search(text: str) -> str | None:
@@ -65,12 +67,13 @@ def search(text: str) -> str | None:
     return " & ".join(asked) or None
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _collect(value: Any, texts: list[str]) -> None:
+    """Puts every text in `value` behind `texts`."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
+        texts.append(value)
+    elif isinstance(value, dict):
         for inner in value.values():
-            yield from _texts(inner)
+            _collect(inner, texts)
     elif isinstance(value, list):
         for inner in value:
-            yield from _texts(inner)
+            _collect(inner, texts)
