@@ -26,7 +26,7 @@ from app.db.pool import driver_url
 LOCK_KEY = 0x6D696E6761  # "minga"
 TURN_SECONDS = 300
 LOCK_TIMEOUT_SECONDS = 5
-FOREIGN_PREFIXES = ("alembic_version", "procrastinate_")
+FOREIGN_PREFIXES = ("alembic_version",)
 
 
 def upgrade(url: str, target: str = "head") -> None:
