@@ -29,6 +29,7 @@ from app.records.state import State
 from app.records.store import Written
 
 LEASE_SECONDS = 30
+TURN_PARTS = 20
 PROBLEMS_KEPT = 1000
 LINES_KEPT = 1000
 SLICE_LINES = 8
@@ -91,20 +92,21 @@ Prepared = tuple[int, Asked | Fault | Problem | None]
 _CLAIM = f"""
 UPDATE import_job SET status = 'running', leased_until = now() + interval '{LEASE_SECONDS} seconds'
 WHERE id = (SELECT id FROM import_job WHERE status IN ('queued', 'running')
-    AND (leased_until IS NULL OR leased_until < now()) ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+    AND (leased_until IS NULL OR leased_until < now()) ORDER BY lines_done, created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING id, organisation_id, credential_id, kind, format, dry_run, atomic, next_part
 """
 
 
 async def claim(database: Database) -> Job | None:
-    """The next import that nobody works on, leased for half a minute."""
+    """The next import that nobody works on, leased for half a minute: the one that had least so far."""
     async with database.connection() as connection:
         row = await (await connection.execute(_CLAIM)).fetchone()
     return None if row is None else Job(*row)
 
 
 async def work(database: Database, kinds: Mapping[str, Kind], job: Job) -> None:
-    """Works a claimed import through to its end. Errors: those of the database; the import then goes on later."""
+    """Works on a claimed import for a turn, which ends with the import or after 20 parts, so that a long one delays
+    nobody else's. Errors: those of the database; the import then goes on later."""
     if job.atomic:
         await _all_or_nothing(database, kinds, job)
         return
@@ -114,6 +116,11 @@ async def work(database: Database, kinds: Mapping[str, Kind], job: Job) -> None:
     overlapping = False
     try:
         while (lines := await ready) is not None:
+            if number == job.next_part + TURN_PARTS:
+                if storing is not None:
+                    await storing
+                await _give_back(database, job)
+                return
             # The next part is taken apart while the database stores this one.
             ready = asyncio.create_task(_prepared(database, kinds, job, number + 1))
             before, overlaps = storing, _only_new(lines)
@@ -134,6 +141,12 @@ async def work(database: Database, kinds: Mapping[str, Kind], job: Job) -> None:
         log.info("another worker goes on with an import")
     finally:
         await tasks.end([ready, *([storing] if storing is not None else [])])
+
+
+async def _give_back(database: Database, job: Job) -> None:
+    """Ends the lease before its time: whoever claims next may take another import first."""
+    async with database.connection() as connection:
+        await connection.execute("UPDATE import_job SET leased_until = NULL WHERE id = %s", [job.id])
 
 
 def _only_new(lines: Sequence[Prepared]) -> bool:

@@ -231,6 +231,28 @@ async def test_interrupted_import_goes_on_without_doubling(
     assert (await client.get("/v1/issues?count=true", headers=owner.headers)).json()["total"] == 100
 
 
+async def test_a_long_import_lets_a_short_one_pass(
+    client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.exchange import import_work
+
+    monkeypatch.setattr(imports, "PART_LINES", 10)
+    monkeypatch.setattr(imports, "ANSWER_WITHIN_SECONDS", 0.0)
+    monkeypatch.setattr(import_work, "TURN_PARTS", 2)
+    long_owner, short_owner = await make_organisation(), await make_organisation("Example CSO B")
+    long = await imported(client, long_owner, ndjson(*(issue(number) for number in range(600))), expected=202)
+    short = await imported(client, short_owner, ndjson(*(issue(number) for number in range(20))), expected=202)
+    reports: dict[str, dict[str, Any]] = {}
+    for _ in range(600):
+        for name, owner, report in (("long", long_owner, long), ("short", short_owner, short)):
+            reports[name] = (await client.get(f"/v1/imports/{report['id']}", headers=owner.headers)).json()
+        if {report["status"] for report in reports.values()} == {"done"}:
+            break
+        await asyncio.sleep(0.05)
+    assert [reports[name]["counts"]["created"] for name in ("long", "short")] == [600, 20]
+    assert reports["short"]["finished_at"] < reports["long"]["finished_at"]
+
+
 async def test_uploads_of_a_killed_process_stand_in_nobodys_way(
     app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
