@@ -128,6 +128,6 @@ def parse(data: bytes) -> Any:
         _malformed(f"The document is nested more than {MAX_DEPTH} deep.")
     if text.count("[") + text.count("{") > MAX_DEPTH or text.count(",") >= MAX_VALUES:
         _measure(value)
-    if _SUSPECT.search(text):
+    if ("\\" in text or not text.isascii() or "\x7f" in text) and _SUSPECT.search(text):
         _check_texts(value)
     return value

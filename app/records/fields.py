@@ -32,7 +32,8 @@ def _no_bidi(value: str) -> str:
 
 
 def _not_blank(value: str) -> str:
-    if not any(unicodedata.category(character)[0] not in "ZC" for character in value):
+    # Nearly every text begins with a letter; only the others are looked at character by character.
+    if not value[:1].isalnum() and not any(unicodedata.category(character)[0] not in "ZC" for character in value):
         raise PydanticCustomError("blank", "needs at least one visible character")
     return value
 

@@ -75,18 +75,18 @@ class RefPath:
         """Name of the relation: the top-level field."""
         return self.steps[0]
 
-    def find(self, value: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    def find(self, value: Any) -> list[tuple[str, str]]:
         """(JSON Pointer, id as text) of each reference below `value`, the JSON form of a body."""
-        if len(at) == len(self.steps):
-            if value is not None:
-                yield "/" + "/".join(at), str(value)
-        elif value is not None:
-            step = self.steps[len(at)]
+        found: list[tuple[str, Any]] = [("", value)]
+        for step in self.steps:
             if step == "*":
-                for index, element in enumerate(value):
-                    yield from self.find(element, (*at, str(index)))
+                found = [(f"{at}/{index}", one) for at, inner in found for index, one in enumerate(inner)]
             else:
-                yield from self.find(value.get(step), (*at, step))
+                found = [(f"{at}/{step}", inner.get(step)) for at, inner in found]
+            found = [(at, inner) for at, inner in found if inner is not None]
+            if not found:
+                return []  # most paths of most bodies: a body is searched several times for each write
+        return [(at, str(one)) for at, one in found]
 
 
 def ref_paths(model: type[BaseModel], before: tuple[str, ...] = ()) -> tuple[RefPath, ...]:

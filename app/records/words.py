@@ -40,7 +40,10 @@ def fold(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """The different words of a text, folded, in order; each cut at 64 characters."""
-    return list(dict.fromkeys(word[:LONGEST_WORD] for word in _WORD.findall(fold(text))))
+    found = dict.fromkeys(_WORD.findall(fold(text)))
+    if max(map(len, found), default=0) > LONGEST_WORD:
+        found = dict.fromkeys(word[:LONGEST_WORD] for word in found)
+    return list(found)
 
 
 def words_of(kind: Kind, body: Mapping[str, Any]) -> list[str]:
@@ -51,7 +54,8 @@ def words_of(kind: Kind, body: Mapping[str, Any]) -> list[str]:
     """
     shown: Any = body
     for path in (*kind.refs, *kind.organisation_refs):
-        shown = without(shown, path.steps, frozenset(found for _, found in path.find(body)))
+        if found := path.find(body):
+            shown = without(shown, path.steps, frozenset(one for _, one in found))
     texts: list[str] = []
     _collect(shown, texts)
     return words(" ".join(texts)[:MAX_CHARACTERS])
@@ -68,12 +72,9 @@ def search(text: str) -> str | None:
 
 
 def _collect(value: Any, texts: list[str]) -> None:
-    """Puts every text in `value` behind `texts`."""
-    if isinstance(value, str):
-        texts.append(value)
-    elif isinstance(value, dict):
-        for inner in value.values():
-            _collect(inner, texts)
-    elif isinstance(value, list):
-        for inner in value:
+    """Puts every text inside `value`, an object or a list, behind `texts`."""
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, str):
+            texts.append(inner)
+        elif isinstance(inner, dict | list):
             _collect(inner, texts)

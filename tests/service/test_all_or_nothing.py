@@ -6,12 +6,14 @@ count is a sequence, which a rollback does not turn back.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
 
+from app.settings import Settings
 from tests.conftest import MakeOrganisation, Member
 
 COUNTING = """
@@ -60,6 +62,14 @@ class Disk:
             ).fetchone()
             found[table] = row and row[0]
         return found
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """No worker beside the requests: every statement that is counted belongs to the write under test."""
+    return Settings(
+        data_dir=tmp_path / "data", founding_data=False, rate_limit="off", pool_size=12, embedded_worker=False
+    )
 
 
 @pytest.fixture
