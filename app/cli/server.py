@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.cli.memory import settle
 from app.cli.outcome import CommandFailed
 from app.exchange.wake import Bell
 from app.http.problem import CODES
@@ -107,6 +108,7 @@ class Server(uvicorn.Server):
         """Starts accepting, then announces it."""
         await super().startup(sockets)
         if self.started and not self.should_exit:
+            settle()
             self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from app.cli.memory import settle
 from app.cli.outcome import DONE, say
 from app.cli.place import Place, read_settings, working_place
 from app.db.pool import Database
@@ -41,5 +42,6 @@ async def _work(place: Place) -> None:
         bell = await stack.enter_async_context(Bell(database.url))
         kinds = {kind.name: kind for kind in KINDS}
         await stack.enter_async_context(Worker(database, bell, kinds, place.secret, place.settings))
+        settle()
         say("working")
         await over.wait()

@@ -16,8 +16,9 @@ from psycopg import errors
 from psycopg.types.json import Jsonb
 
 from app.db import tasks
-from app.db.pool import Connection, Database
+from app.db.pool import Connection, Database, ring_after_commit
 from app.exchange import cells, standing
+from app.exchange.wake import JOBS_CHANNEL
 from app.http import strict_json
 from app.http.problem import Fault, Problem
 from app.identity.caller import Caller
@@ -286,6 +287,7 @@ async def _finish(connection: Connection, job: Job, status: str, reason: str | N
     )
     if cursor.rowcount and status == "failed":
         await connection.execute("DELETE FROM import_part WHERE job_id = %s", [job.id])
+    ring_after_commit(connection, JOBS_CHANNEL)  # whoever waits for the report
 
 
 async def give_up(database: Database, job: Job) -> None:

@@ -325,7 +325,7 @@ async def answered(request: Request, database: Database, job_id: UUID, *, replay
         finished = row[1] in ("done", "failed")
         if finished or time.monotonic() >= ends_at:
             break
-        await asyncio.sleep(pause)
+        await request.app.state.bell.wait(JOBS_CHANNEL, pause)
         pause = min(0.25, pause * 1.5)
     headers = {
         "Cache-Control": show.NO_STORE,
