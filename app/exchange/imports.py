@@ -4,7 +4,6 @@ What is received is kept in the database, in parts, before anything is stored; s
 killed service goes on where it was. A small import is answered when it is done (200), a big one at once (202).
 """
 
-import asyncio
 import time
 from collections.abc import Mapping
 from hashlib import sha256
