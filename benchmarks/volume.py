@@ -1,4 +1,5 @@
-"""`volume`: a million records in through one import and out through one export, and the memory of the service at it.
+"""`volume`: a million records in through one import, out through one export and once more through the feed, with the
+memory of the service at it and the speed of each tenth.
 
 Memory is read each half second and told for every tenth of the way: what grows with the number of records would show
 from tenth to tenth. Nothing is read or sent but over HTTP.
@@ -33,6 +34,7 @@ def run(options: Options) -> dict[str, Any]:
         caller = asyncio.run(_Caller.make(running))
         found = {"records": count, "in": _imports(options, running, caller, count)}
         found["out"] = _exports(options, running, caller, count)
+        found["first reading"] = _first_reading(options, running, caller, count)
     return found
 
 
@@ -94,6 +96,27 @@ class _Memory:
         return most
 
 
+class _Pace:
+    """How fast each tenth of the way went, in records a second."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._started = self._since = time.perf_counter()
+        self._seen = 0
+        self.tenths: list[int] = []
+
+    def at(self, done: int) -> None:
+        """Notes how far the way is."""
+        if done >= self._count * (len(self.tenths) + 1) // TENTHS and done > self._seen:
+            now = time.perf_counter()
+            self.tenths.append(round((done - self._seen) / (now - self._since)))
+            self._seen, self._since = done, now
+
+    def whole(self) -> int:
+        """Records a second over the whole way so far."""
+        return round(self._seen / (self._since - self._started))
+
+
 def _lines(count: int) -> Iterator[bytes]:
     for start in range(0, count, PART_LINES):
         numbers = range(start, min(start + PART_LINES, count))
@@ -134,18 +157,35 @@ def _imports(options: Options, running: Service, caller: _Caller, count: int) ->
 
 
 def _exports(options: Options, running: Service, caller: _Caller, count: int) -> dict[str, Any]:
-    rows = 0
-    started = time.perf_counter()
+    rows, pace = 0, _Pace(count)
     with httpx.Client(base_url=running.url, timeout=600) as client, _Memory(running, lambda: rows / count) as memory:
         asked = {**caller.headers, "Accept-Encoding": "identity"}
         with client.stream("GET", "/v1/exports/issues.ndjson", headers=asked) as answer:
             answer.raise_for_status()
             for part in answer.iter_raw():
                 rows += part.count(b"\n")
+                pace.at(rows)
     assert rows == count + 1, rows  # the first row is the address of the feed
-    found = {
-        "per_second": round(count / (time.perf_counter() - started)),
-        "memory_mb": memory.tenths(),
-    }
-    say(options, f"{count:,} out at {found['per_second']:,}/s; memory by tenth, MB: {found['memory_mb']}")
+    return _told(options, f"{count:,} out", pace, memory)
+
+
+def _first_reading(options: Options, running: Service, caller: _Caller, count: int) -> dict[str, Any]:
+    items, pace = 0, _Pace(count)
+    with httpx.Client(base_url=running.url, timeout=60) as client, _Memory(running, lambda: items / count) as memory:
+        path, more = f"/v1/changes?limit={PART_LINES}", True
+        while more:
+            answer = client.get(path, headers=caller.headers)
+            answer.raise_for_status()
+            page = answer.json()
+            path, more = page["next"], page["more"]
+            items += len(page["items"])
+            pace.at(items)
+    assert items == count, items
+    return _told(options, f"{count:,} changes read from the beginning", pace, memory)
+
+
+def _told(options: Options, what: str, pace: _Pace, memory: _Memory) -> dict[str, Any]:
+    found = {"per_second": pace.whole(), "per_second_by_tenth": pace.tenths, "memory_mb": memory.tenths()}
+    say(options, f"{what} at {found['per_second']:,}/s, by tenth {found['per_second_by_tenth']}")
+    say(options, f"memory by tenth, MB: {found['memory_mb']}")
     return found

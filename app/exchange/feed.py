@@ -184,16 +184,20 @@ _SHOWN = (
 )
 
 
+_WALKING = "SELECT set_config('max_parallel_workers_per_gather', '0', true), " + ", ".join(
+    f"set_config('enable_{plan}', 'off', true)" for plan in ("sort", "bitmapscan", "mergejoin", "hashjoin")
+)
+
+
 @asynccontextmanager
 async def walking(connection: Connection) -> AsyncIterator[None]:
     """A transaction whose statements walk an index from where they are told to, and stop after a page.
 
-    Where statistics are old or a filter looks rare, the planner would read and sort the whole rest for each page.
+    Where statistics are old or a filter looks rare, the planner would read and sort the whole rest for each page; and
+    it would merge with a table that it walks from its beginning, because it carries `id > …` over to no other table.
     """
     async with connection.transaction():
-        await connection.execute(
-            "SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)"
-        )
+        await connection.execute(_WALKING)
         yield
 
 

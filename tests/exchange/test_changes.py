@@ -177,12 +177,14 @@ async def test_older_copy_put_back_asks_for_a_fresh_start(
     kept = await made(client, owner, tlp="green")
     first = (await client.get("/v1/changes", headers=owner.headers)).json()["next"]
     lost = await made(client, owner, tlp="green")
-    second = (await client.get(first, headers=owner.headers)).json()["next"]
+    # `wait` answers once no transaction of another test holds the change back any more.
+    second = (await client.get(f"{first}&wait=30", headers=owner.headers)).json()["next"]
     async with app.state.database.connection() as connection:
         await connection.execute("DELETE FROM revision WHERE record_id = %s", [lost["id"]])
     await patched(client, owner, kept, summary="After the restore.")
     assert (await client.get(second, headers=owner.headers)).json()["code"] == "resync-required"
-    assert [item["id"] for item in (await client.get(first, headers=owner.headers)).json()["items"]] == [kept["id"]]
+    page = (await client.get(f"{first}&wait=30", headers=owner.headers)).json()
+    assert [item["id"] for item in page["items"]] == [kept["id"]]
 
 
 async def test_joining_a_network_asks_for_a_fresh_start(
