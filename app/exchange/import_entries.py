@@ -18,7 +18,7 @@ from uuid import UUID
 from app.db.pool import Connection, Database
 
 PROBLEM_BYTES = 12_000_000
-LINE_BYTES = 12_000_000
+LINE_BYTES = 40_000_000
 PAGE_PARTS = 4
 _LINE = re.compile(rb'\{"line":([0-9]+)')
 
