@@ -268,18 +268,28 @@ def import_file(given: argparse.Namespace) -> int:
     path = Path(given.file)
     if not path.is_file():
         raise UsageError("there is no such file")
-    with connect(given) as minga, bar("import") as progress:
-        report = minga.import_records(
-            path,
-            kind=given.kind,
-            format=given.format,
-            dry_run=given.dry_run,
-            atomic=given.atomic,
-            progress=progress,
-        )
-    for problem in report.problems:
-        say(f"line {problem.get('line')}: {problem.get('pointer') or ''} {problem.get('code')}".rstrip())
+    with connect(given) as minga:
+        with bar("import") as progress:
+            report = minga.import_records(
+                path,
+                kind=given.kind,
+                format=given.format,
+                dry_run=given.dry_run,
+                atomic=given.atomic,
+                progress=progress,
+            )
+        try:
+            # Problems are told as they come, so that a million of them need no memory.
+            for entry in minga.import_entries(report.id) if report.more and report.id else report.problems:
+                if "code" in entry:
+                    say(f"line {entry.get('line')}: {entry.get('pointer') or ''} {entry['code']}".rstrip())
+        except MingaError as error:
+            say(f"minga: the import is over, but its report could not be read to the end: {error}")
+    if not report.complete:
+        say("the report is not complete: there was no room for what follows")
     text = f"{report.created} created, {report.updated} updated, {report.unchanged} unchanged, {report.failed} refused"
+    if repeated := report.document.get("repeated"):
+        text += f", {repeated} about records of earlier lines"
     emit(given, dict(report.document), text)
     return DONE if report.status == "done" and not report.failed else REFUSED
 

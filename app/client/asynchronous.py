@@ -262,7 +262,7 @@ class AsyncMinga:
         `kind` is for lines that do not name theirs; with `atomic` one bad line leaves everything as it was.
         `progress` is called with bytes while sending, then with lines.
 
-        Errors: TransportError, ProblemError; bad lines are in the report.
+        Errors: TransportError, ProblemError; bad lines are in the report, all of them in `import_entries`.
         """
         media_type = bulk.MEDIA_TYPES[bulk.format_of(source, format)]
         headers = {"Content-Type": media_type, "Content-Encoding": "gzip"} | ({"Idempotency-Key": key} if key else {})
@@ -288,3 +288,35 @@ class AsyncMinga:
         if not isinstance(document.get("counts"), dict):
             raise MingaError("the service sent no counts for the import")
         return ImportReport.of(document)
+
+    async def import_entries(self, import_id: str, *, after: int = 0) -> AsyncIterator[dict[str, Any]]:
+        """Everything the service tells of an import's lines, in order of line; from behind line `after`.
+
+        Problems have `line`, `pointer` and `code`; in a dry run the other lines have `line` and `action` (`create`,
+        `update` with its `changes`, `unchanged`, `repeated`). A broken line is taken up where it was.
+
+        Errors: TransportError, ProblemError.
+        """
+        failures = 0
+        while True:
+            response = await self._run(
+                self._session.call(
+                    self._http, "GET", f"/v1/imports/{import_id}/report.ndjson", params={"after": after}, stream=True
+                )
+            )
+            lines = bulk.ReportLines(after)
+            try:
+                async for part in response.aiter_bytes():
+                    for entry in lines.feed(part):
+                        yield entry
+                for entry in lines.end():
+                    yield entry
+                return
+            except httpx.TransportError as error:
+                failures = failures + 1 if lines.last == after else 0
+                after = lines.last
+                if failures > self._session.retries:
+                    raise TransportError("the report broke off again and again") from error
+                await asyncio.sleep(min(30.0, 0.5 * 2**failures))
+            finally:
+                await response.aclose()

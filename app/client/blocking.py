@@ -255,7 +255,7 @@ class Minga:
         `kind` is for lines that do not name theirs; with `atomic` one bad line leaves everything as it was.
         `progress` is called with bytes while sending, then with lines.
 
-        Errors: TransportError, ProblemError; bad lines are in the report.
+        Errors: TransportError, ProblemError; bad lines are in the report, all of them in `import_entries`.
         """
         media_type = bulk.MEDIA_TYPES[bulk.format_of(source, format)]
         headers = {"Content-Type": media_type, "Content-Encoding": "gzip"} | ({"Idempotency-Key": key} if key else {})
@@ -281,3 +281,33 @@ class Minga:
         if not isinstance(document.get("counts"), dict):
             raise MingaError("the service sent no counts for the import")
         return ImportReport.of(document)
+
+    def import_entries(self, import_id: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
+        """Everything the service tells of an import's lines, in order of line; from behind line `after`.
+
+        Problems have `line`, `pointer` and `code`; in a dry run the other lines have `line` and `action` (`create`,
+        `update` with its `changes`, `unchanged`, `repeated`). A broken line is taken up where it was.
+
+        Errors: TransportError, ProblemError.
+        """
+        failures = 0
+        while True:
+            response = self._run(
+                self._session.call(
+                    self._http, "GET", f"/v1/imports/{import_id}/report.ndjson", params={"after": after}, stream=True
+                )
+            )
+            lines = bulk.ReportLines(after)
+            try:
+                for part in response.iter_bytes():
+                    yield from lines.feed(part)
+                yield from lines.end()
+                return
+            except httpx.TransportError as error:
+                failures = failures + 1 if lines.last == after else 0
+                after = lines.last
+                if failures > self._session.retries:
+                    raise TransportError("the report broke off again and again") from error
+                time.sleep(min(30.0, 0.5 * 2**failures))
+            finally:
+                response.close()

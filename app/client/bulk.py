@@ -5,6 +5,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from app.client.errors import MingaError
 from app.client.shapes import Progress
@@ -100,3 +101,37 @@ class ExportLines:
         """Errors: MingaError when the last row is not complete."""
         if self._rest or self._head is None:
             raise MingaError("the export ends in the middle of a row")
+
+
+class ReportLines:
+    """Cuts the report of an import into entries, so that one which breaks off can go on behind the last whole line.
+
+    Several problems may speak of one line; they are given once the next line has begun, or the report has ended.
+    `last` is the last line all of whose entries were given.
+    """
+
+    def __init__(self, after: int) -> None:
+        self.last = after
+        self._rest = b""
+        self._held: list[dict[str, Any]] = []
+
+    def feed(self, part: bytes) -> Iterator[dict[str, Any]]:
+        """The entries of the lines that `part` completes."""
+        *rows, self._rest = (self._rest + part).split(b"\n")
+        for row in rows:
+            entry = json.loads(row)
+            if self._held and self._held[0]["line"] != entry["line"]:
+                yield from self._let_go()
+            self._held.append(entry)
+
+    def end(self) -> Iterator[dict[str, Any]]:
+        """The entries of the last line. Errors: MingaError when it is not complete."""
+        if self._rest:
+            raise MingaError("the report of the import ends in the middle of an entry")
+        yield from self._let_go()
+
+    def _let_go(self) -> Iterator[dict[str, Any]]:
+        held, self._held = self._held, []
+        if held:
+            self.last = held[0]["line"]
+        yield from held

@@ -50,7 +50,11 @@ class ChangePage:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """How an import ended. `problems` names line, pointer and code of each line that was refused."""
+    """How an import ended. `problems` names line, pointer and code of each line that was refused: the first 1,000.
+
+    With `more` the service holds more problems, or in a dry run lines, than are in here: `import_entries` gives them
+    all. Without `complete` even that is not everything, because some found no room.
+    """
 
     id: str | None
     status: str
@@ -60,11 +64,14 @@ class ImportReport:
     failed: int
     problems: Sequence[Mapping[str, Any]]
     document: Mapping[str, Any]
+    more: bool = False
+    complete: bool = True
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "ImportReport":
         """The report an import document holds."""
         counts = document["counts"]
+        kept = ((document.get(f"{name}_kept", 0), document.get(name, ())) for name in ("problems", "lines"))
         return cls(
             document.get("id"),
             document["status"],
@@ -74,6 +81,8 @@ class ImportReport:
             counts["failed"],
             document.get("problems", ()),
             document,
+            any(number > len(shown) for number, shown in kept),
+            bool(document.get("complete", True)),
         )
 
 

@@ -21,7 +21,6 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 
@@ -34,14 +33,12 @@ def _count() -> Any:
     return Field(sa_column=Column(Integer, nullable=False, server_default=text("0")))
 
 
-def _list() -> Any:
-    return Field(sa_column=Column(JSONB, nullable=False, server_default=text("'[]'")))
-
-
 class ImportJob(SQLModel, table=True):
     """An import: received in parts, worked through part by part, each in one transaction with its progress here.
 
-    `next_part` moves in the transaction that stores the part's records, so no part is ever worked twice.
+    `next_part` moves in the transaction that stores the part's records, so no part is ever worked twice. What is told
+    of the lines lies in `import_entry`; here is how much of it was kept, and how much found no room. `lease_owner`
+    names the worker's claim, so that a worker ends no lease but its own.
     """
 
     __tablename__ = "import_job"
@@ -63,9 +60,15 @@ class ImportJob(SQLModel, table=True):
     updated: int = _count()
     unchanged: int = _count()
     failed: int = _count()
-    problems: list[Any] = _list()
-    lines: list[Any] = _list()
+    repeated: int = _count()
+    problems_kept: int = _count()
+    problems_left_out: int = _count()
+    problem_bytes: int = _count()
+    lines_kept: int = _count()
+    lines_left_out: int = _count()
+    line_bytes: int = _count()
     leased_until: datetime | None = _instant(nullable=True)
+    lease_owner: UUID | None = Field(sa_column=Column(Uuid))
     created_at: datetime = _instant(now=True)
     finished_at: datetime | None = _instant(nullable=True)
     __table_args__ = (
@@ -87,6 +90,31 @@ class ImportPart(SQLModel, table=True):
     number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False, nullable=False))
     count: int = Field(sa_column=Column(Integer, nullable=False))
     lines: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class ImportEntry(SQLModel, table=True):
+    """What is told of the lines of one part: problems, and in a dry run what lines would do; each NDJSON, deflated."""
+
+    __tablename__ = "import_entry"
+    job_id: UUID = Field(
+        sa_column=Column(Uuid, ForeignKey("import_job.id", ondelete="CASCADE"), primary_key=True, nullable=False)
+    )
+    number: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False, nullable=False))
+    last_line: int = Field(sa_column=Column(Integer, nullable=False))
+    problem_count: int = Field(sa_column=Column(Integer, nullable=False))
+    problems: bytes | None = Field(sa_column=Column(LargeBinary))
+    line_count: int = Field(sa_column=Column(Integer, nullable=False))
+    lines: bytes | None = Field(sa_column=Column(LargeBinary))
+
+
+class ImportName(SQLModel, table=True):
+    """A record that a dry run would have changed by now, as 64 bits of a digest; gone when the import ends."""
+
+    __tablename__ = "import_name"
+    job_id: UUID = Field(
+        sa_column=Column(Uuid, ForeignKey("import_job.id", ondelete="CASCADE"), primary_key=True, nullable=False)
+    )
+    name: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False, nullable=False))
 
 
 class Webhook(SQLModel, table=True):

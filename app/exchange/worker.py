@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
 import psycopg
 
 from app.db import tasks
 from app.db.pool import Database
-from app.exchange import deliveries, import_work
+from app.exchange import deliveries, import_preview, import_work
+from app.exchange.import_lines import Job
 from app.exchange.upload_lease import ABANDONED
 from app.exchange.wake import JOBS_CHANNEL, Bell
 from app.records.kind import Kind
@@ -55,6 +57,7 @@ class Worker:
         self._settings = settings
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: set[asyncio.Task[None]] = set()
+        self._import: Job | None = None
 
     async def __aenter__(self) -> "Worker":
         turns = {
@@ -68,12 +71,16 @@ class Worker:
 
     async def __aexit__(self, *_: object) -> None:
         await tasks.end([*self._tasks, *self._sending])
+        if self._import is not None:
+            with suppress(psycopg.Error):  # then the lease ends by itself
+                await import_work.give_back(self._database, self._import)
 
     async def _imports(self) -> None:
         job = await import_work.claim(self._database)
         if job is None:
             await self._bell.wait(JOBS_CHANNEL, IDLE_SECONDS)
             return
+        self._import = job
         try:
             await import_work.work(self._database, self._kinds, job)
         except psycopg.Error:
@@ -109,6 +116,9 @@ class Worker:
 
     async def _clean(self) -> None:
         async with self._database.connection() as connection:
+            cursor = await connection.execute(import_preview.LEFT_BEHIND)
+            for (job_id,) in await cursor.fetchall():
+                await import_preview.forget(self._database, job_id)
             for statement in (
                 f"DELETE FROM import_job WHERE {ABANDONED}",
                 f"DELETE FROM import_job WHERE finished_at < now() - interval '{KEPT_DAYS} days'",

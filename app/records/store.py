@@ -65,7 +65,8 @@ async def write(
     """Carries out `changes` for `caller` and returns one `Written` for each, in order.
 
     A problem ends the call, unless `keep_going`: then the change that caused it is left out and reported. No record
-    may occur twice in one call. With `dry_run` everything is checked and nothing is stored.
+    may occur twice in one call. With `dry_run` each change is checked by itself, over what is stored, and nothing is
+    stored; then a record may occur again.
 
     **Errors:** 404 `not-found`; 403 `not-owner`; 409 `external-id-taken`, `owner-unlisted`, `illegal-transition`,
     `quarantined`; 410 `withdrawn`; 412 `stale-version`; 422 as the body deserves.
@@ -74,6 +75,7 @@ async def write(
     written: list[Written] = []
     moves: list[tuple[int, Change, State | None, State]] = []
     for change in changes:
+        before = None
         try:
             before = _addressed(caller, change, found)
             if change.record_id is not None and before is None:
@@ -85,7 +87,7 @@ async def write(
         except Problem as problem:
             if not keep_going:
                 raise
-            written.append(Written(None, problem=problem))
+            written.append(Written(None, before, problem))
             continue
         if after is not before:
             moves.append((len(written), change, before, after))
@@ -93,6 +95,9 @@ async def write(
     if not moves:
         return written
     guarded, refused = await references.examine(connection, caller, [(c.kind, b, a) for _, c, b, a in moves])
+    if dry_run:
+        for position in await _taken(connection, caller, [(before, after) for _, _, before, after in moves]):
+            refused.setdefault(position, Problem("external-id-taken"))
     for position, (index, _, before, _) in enumerate(moves):
         if position in refused:
             if not keep_going:
@@ -195,6 +200,28 @@ def _addressed(caller: Caller, change: Change, found: Mapping[Any, tuple[State, 
     elif state.organisation_id != caller.organisation_id:
         raise Problem("not-owner")
     return state
+
+
+async def _taken(connection: Connection, caller: Caller, moves: Sequence[tuple[State | None, State]]) -> list[int]:
+    """Which moves take an external id that another record of the caller has; in earnest the database refuses them."""
+    wanted = {
+        position: (after.kind, after.external_id)
+        for position, (before, after) in enumerate(moves)
+        if after.external_id is not None and (before is None or before.external_id != after.external_id)
+    }
+    if not wanted:
+        return []
+    cursor = await connection.execute(
+        f"SELECT kind, external_id FROM record WHERE organisation_id = %(me)s AND {visible_to(caller, own='true')}"
+        " AND (kind, external_id) IN (SELECT * FROM unnest(%(kinds)s::text[], %(external_ids)s::text[]))",
+        {
+            **parameters(caller),
+            "kinds": [kind for kind, _ in wanted.values()],
+            "external_ids": [external_id for _, external_id in wanted.values()],
+        },
+    )
+    held = set(await cursor.fetchall())
+    return [position for position, name in wanted.items() if name in held]
 
 
 _RECORD_FIELDS = (

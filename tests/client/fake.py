@@ -30,6 +30,8 @@ class Fake:
         self.token_life = 600
         self.answers: dict[str, bytes] = {}
         self.export_cut: int | None = None
+        self.report_cuts: list[int] = []
+        self.refusals: dict[str, tuple[int, str]] = {}
 
     def put(self, record_id: str, kind: str = "case", **fields: Any) -> None:
         """Stores a record or a new version of it, and tells the feed."""
@@ -58,6 +60,8 @@ class Fake:
             return problem(401, "invalid-token")
         name = request.url.path.removeprefix("/v1/").split("/")
         query = request.url.params
+        if name[-1] in self.refusals:
+            return problem(*self.refusals[name[-1]])
         if name == ["me"]:
             return httpx.Response(
                 200, json={"organisation": {"id": "o1", "name": "Example CSO A"}, "scopes": ["records:read"]}
@@ -68,6 +72,8 @@ class Fake:
             return self.export(*name[1].split("."), query.get("after"))
         if name == ["imports"]:
             return self.imports(request)
+        if name[-1] == "report.ndjson":
+            return self.report(int(query.get("after", 0)))
         if name[0] == "imports":
             return httpx.Response(200, content=self.answers["import"])
         return self.of_record(request, name)
@@ -137,18 +143,8 @@ class Fake:
             body = b"".join(json.dumps(one, ensure_ascii=False).encode() + b"\n" for one in lines)
         cut, self.export_cut = self.export_cut, None
 
-        class Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
-            def __iter__(self) -> Any:
-                yield body[:cut]
-                if cut is not None:
-                    raise httpx.ReadError("cut off")
-
-            async def __aiter__(self) -> Any:
-                for part in self:
-                    yield part
-
         headers = {"Minga-Feed": f"{PUBLIC}/v1/changes?after=0-{after or 0}"}
-        return httpx.Response(200, headers=headers, stream=Stream())
+        return httpx.Response(200, headers=headers, stream=Stream(body, cut))
 
     def imports(self, request: httpx.Request) -> httpx.Response:
         """Counts the lines; ends at the second look."""
@@ -156,9 +152,43 @@ class Fake:
         bad = [number for number, line in enumerate(lines, 1) if b"bad" in line]
         counts = {"created": len(lines) - len(bad), "updated": 0, "unchanged": 0, "failed": len(bad)}
         problems = [{"line": number, "pointer": "/title", "code": "blank"} for number in bad]
-        done = {"id": "i1", "status": "done", "counts": counts, "problems": problems, "lines_done": len(lines)}
+        self.answers["report"] = b"".join(
+            json.dumps({**one, "code": code}).encode() + b"\n" for one in problems for code in ("blank", "odd")
+        )
+        done = {
+            "id": "i1",
+            "status": "done",
+            "counts": counts,
+            "problems": problems[:1000],
+            "problems_kept": 2 * len(problems),
+            "complete": True,
+            "lines_done": len(lines),
+        }
         self.answers["import"] = json.dumps(done).encode()
         return httpx.Response(202, json={**done, "status": "running", "lines_done": 0})
+
+    def report(self, after: int) -> httpx.Response:
+        """Two problems of each bad line, cut off after so many bytes as `report_cuts` says."""
+        kept = [line for line in self.answers["report"].splitlines(keepends=True) if json.loads(line)["line"] > after]
+        cut = self.report_cuts.pop(0) if self.report_cuts else None
+        return httpx.Response(200, stream=Stream(b"".join(kept), cut))
+
+
+class Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body that breaks off after `cut` bytes."""
+
+    def __init__(self, body: bytes, cut: int | None) -> None:
+        self._body = body
+        self._cut = cut
+
+    def __iter__(self) -> Any:
+        yield self._body[: self._cut]
+        if self._cut is not None:
+            raise httpx.ReadError("cut off")
+
+    async def __aiter__(self) -> Any:
+        for part in self:
+            yield part
 
 
 def problem(status: int, code: str, **headers: str) -> httpx.Response:

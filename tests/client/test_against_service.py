@@ -87,6 +87,14 @@ async def test_bulk_and_feed_make_an_exact_copy(
         assert exported.size_bytes == len(out.getvalue())
         again = await minga.import_records(lines[: lines.index(b"\n") + 1] + b'{"title": ""}\n', kind="finding")
         assert (again.unchanged, again.failed, again.problems[0]["line"]) == (1, 1, 2)
+        assert again.id is not None
+        told = [(entry["line"], entry["pointer"]) async for entry in minga.import_entries(again.id)]
+        assert told == [(problem["line"], problem["pointer"]) for problem in again.problems]
+        assert not again.more
+        judged = await minga.import_records(lines * 3, kind="finding", dry_run=True)
+        assert judged.more
+        assert judged.id is not None
+        assert [entry["line"] async for entry in minga.import_entries(judged.id, after=2)] == list(range(3, 1351))
         first = await anext(aiter(minga.records("findings")))
         await minga.withdraw("findings", first["id"], version=first["version"])
         await settled(Follower(client, reader.headers))

@@ -159,3 +159,16 @@ def test_pull_watch_export_and_import(member: Run, service: tuple[Fake, str], tm
     assert (code, document["counts"]["failed"]) == (1, 1)
     assert "line 2: /title blank" in told
     assert member("import", str(tmp_path / "none.ndjson"))[0] == 2
+
+
+def test_import_tells_of_every_refused_line(member: Run, service: tuple[Fake, str], tmp_path: Path) -> None:
+    lines = tmp_path / "cases.ndjson"
+    lines.write_text('{"title": "bad"}\n' * 1500)
+    code, document, told = member("import", str(lines), "--json")
+    assert (code, document["counts"]["failed"], len(document["problems"])) == (1, 1500, 1000)
+    expected = [f"line {line}: /title {code}" for line in range(1, 1501) for code in ("blank", "odd")]
+    assert told.splitlines() == expected
+    service[0].refusals["report.ndjson"] = (404, "not-found")
+    code, document, told = member("import", str(lines), "--json")
+    assert (code, document["counts"]["failed"]) == (1, 1500)
+    assert "could not be read" in told

@@ -261,6 +261,22 @@ def test_import_is_packed_sent_and_waited_for(minga: Minga, fake: Fake, tmp_path
         minga.import_records(tmp_path / "cases.xlsx")
 
 
+def test_report_that_breaks_off_goes_on_behind_the_last_whole_line(minga: Minga, fake: Fake) -> None:
+    report = minga.import_records(b'{"title": "bad"}\n{"title": "good"}\n' * 3)
+    assert report.id is not None
+    assert (report.more, report.complete) == (True, True)
+    whole = [(line, code) for line in (1, 3, 5) for code in ("blank", "odd")]
+    assert [(one["line"], one["code"]) for one in minga.import_entries(report.id)] == whole
+    assert [(one["line"], one["code"]) for one in minga.import_entries(report.id, after=1)] == whole[2:]
+    size = len(fake.answers["report"])
+    for cut in range(0, size, 5):
+        fake.report_cuts = [cut, 60]
+        assert [(one["line"], one["code"]) for one in minga.import_entries(report.id)] == whole, cut
+    fake.report_cuts = [10] * 7
+    with pytest.raises(TransportError):
+        list(minga.import_entries(report.id))
+
+
 @pytest.mark.anyio
 async def test_asynchronous_client_does_the_same(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     async def no_pause(seconds: float) -> None:
@@ -281,5 +297,9 @@ async def test_asynchronous_client_does_the_same(fake: Fake, monkeypatch: pytest
         assert (await minga.export("cases", out)).rows == 6
         report = await minga.import_records(b'{"title": "bad"}\n' * 50)
         assert report.failed == 50
+        assert report.id is not None
+        fake.report_cuts = [100, 300]
+        lines = [one["line"] async for one in minga.import_entries(report.id)]
+        assert lines == [line for line in range(1, 51) for _ in range(2)]
         with pytest.raises(NotFoundError):
             await minga.get("cases", "missing")

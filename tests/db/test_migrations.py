@@ -1,11 +1,15 @@
 """Migrations: numbered, reversible on a filled database, run by one process at a time, and equal to the tables."""
 
+import json
 import re
 import threading
+import zlib
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from app.db import migrate, schema
 from app.db.embedded import EmbeddedPostgres
@@ -52,6 +56,51 @@ async def test_each_step_down_and_up_works_on_a_filled_database(database_url: st
         assert schema.drift(database_url) == []
 
 
+def test_reports_of_imports_move_and_come_back(database_url: str) -> None:
+    schema.downgrade(database_url, "0004")
+    problems = [{"line": line, "pointer": "/title", "code": "réquired"} for line in (2, 2, 5)]
+    lines = [{"line": 1, "action": "create"}, {"line": 3, "action": "unchanged"}]
+    ids = [uuid4() for _ in range(3)]
+    with psycopg.connect(database_url) as connection:
+        organisation, credential = uuid4(), uuid4()
+        connection.execute(
+            "INSERT INTO organisation (id, name, kind, country, region, status) VALUES (%s, 'Example CSO A',"
+            " 'civil-society-organisation', 'CD', 'AFR', 'active')",
+            [organisation],
+        )
+        connection.execute(
+            "INSERT INTO credential (id, organisation_id, client_id, label, secret_hash, scopes)"
+            " VALUES (%s, %s, 'c1', 'test', %s, '{}')",
+            [credential, organisation, b"x"],
+        )
+        for id_, told, judged in zip(ids, (problems, [], []), (lines, [], lines), strict=True):
+            connection.execute(
+                "INSERT INTO import_job (id, organisation_id, credential_id, format, dry_run, atomic, status, created,"
+                " failed, problems, lines) VALUES (%s, %s, %s, 'ndjson', true, false, 'done', 4, 2, %s, %s)",
+                [id_, organisation, credential, Jsonb(told), Jsonb(judged)],
+            )
+    schema.upgrade(database_url)
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute("SELECT * FROM import_entry WHERE job_id = %s", [ids[0]]).fetchall()
+        ((_, number, last_line, problem_count, packed, line_count, packed_lines),) = rows
+        assert (number, last_line, problem_count, line_count) == (0, 5, 3, 2)
+        assert [json.loads(line) for line in zlib.decompress(packed).splitlines()] == problems
+        assert [json.loads(line) for line in zlib.decompress(packed_lines).splitlines()] == lines
+        assert all(line.startswith(b'{"line":') for line in zlib.decompress(packed).splitlines())
+        kept = connection.execute(
+            "SELECT problems_kept, problems_left_out, problem_bytes, lines_kept, lines_left_out, line_bytes"
+            " FROM import_job WHERE id = %s",
+            [ids[0]],
+        ).fetchone()
+        assert kept == (3, 0, len(packed), 2, 2, len(packed_lines))
+        assert connection.execute("SELECT count(*) FROM import_entry").fetchone() == (2,)
+    schema.downgrade(database_url, "0004")
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute("SELECT id, problems, lines FROM import_job").fetchall()
+    assert {row[0]: row[1:] for row in rows} == {ids[0]: (problems, lines), ids[1]: ([], []), ids[2]: ([], lines)}
+    schema.upgrade(database_url)
+
+
 def test_several_processes_may_migrate_at_once(empty_database_url: str) -> None:
     failures: list[BaseException] = []
 
@@ -73,7 +122,8 @@ def test_several_processes_may_migrate_at_once(empty_database_url: str) -> None:
 def test_a_migration_does_not_wait_long_for_a_table_in_use(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "LOCK_TIMEOUT_SECONDS", 1)
     with psycopg.connect(database_url) as connection:
-        connection.execute("SELECT count(*) FROM organisation")
+        for table in schema.metadata().tables:
+            connection.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")  # as a reader holds it
         with pytest.raises(migrate.MigrationError, match="lock timeout"):
             schema.downgrade(database_url, "base")
     assert schema.drift(database_url) == []

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as some
 
-from app.exchange import cells, exports, imports, upload_lease
+from app.exchange import cells, exports, import_upload, imports, upload_lease
 from app.kinds import KINDS
 from app.kinds.cases import CASES
 from app.kinds.issues import ISSUES
@@ -204,7 +204,7 @@ async def test_interrupted_import_goes_on_without_doubling(
     """The worker dies in the middle of every second part, after storing and before committing."""
     from app.exchange import import_work
 
-    monkeypatch.setattr(imports, "PART_LINES", 10)
+    monkeypatch.setattr(import_upload, "PART_LINES", 10)
     monkeypatch.setattr(imports, "ANSWER_WITHIN_SECONDS", 0.0)
     owner = await make_organisation()
     real, deaths = import_work._advance, {"left": 5}
@@ -236,7 +236,7 @@ async def test_a_long_import_lets_a_short_one_pass(
 ) -> None:
     from app.exchange import import_work
 
-    monkeypatch.setattr(imports, "PART_LINES", 10)
+    monkeypatch.setattr(import_upload, "PART_LINES", 10)
     monkeypatch.setattr(imports, "ANSWER_WITHIN_SECONDS", 0.0)
     monkeypatch.setattr(import_work, "TURN_PARTS", 2)
     long_owner, short_owner = await make_organisation(), await make_organisation("Example CSO B")
@@ -271,7 +271,7 @@ async def test_uploads_of_a_killed_process_stand_in_nobodys_way(
         return await client.post("/v1/imports", content=content, headers=headers)
 
     alive = asyncio.create_task(upload(0, slowly()))
-    for number in range(1, imports.OPEN_AT_ONCE):
+    for number in range(1, import_upload.OPEN_AT_ONCE):
         await imported(client, owner, lines, headers={"Idempotency-Key": f"upload-{number}"})
     await until_receiving(app, 1)
     async with app.state.database.connection() as connection:
@@ -307,7 +307,7 @@ async def test_several_workers_on_one_import_do_each_part_once(
     from app.exchange import import_work
     from app.exchange.worker import Worker
 
-    monkeypatch.setattr(imports, "PART_LINES", 5)
+    monkeypatch.setattr(import_upload, "PART_LINES", 5)
     monkeypatch.setattr(import_work, "_CLAIM", import_work._CLAIM.replace("30 seconds", "0 seconds"))
     monkeypatch.setattr(import_work, "LEASE_SECONDS", 0)
     state = app.state

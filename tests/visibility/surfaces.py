@@ -384,7 +384,7 @@ NO_RECORD: dict[tuple[str, str], str] = {
     },
     ("GET", "/v1/charters/in-force/settings"): GOVERNING,
     ("POST", "/v1/imports"): "creates and replaces through the store; attacked in tests/exchange/test_bulk.py",
-    ("GET", "/v1/imports/{id}"): OWN,
+    **{("GET", f"/v1/imports/{{id}}{path}"): OWN for path in ("", "/report.ndjson")},
     **{("GET", f"/v1/webhooks{path}"): OWN for path in ("", "/{id}", "/{id}/deliveries")},
     **{("POST", f"/v1/webhooks{path}"): MESSAGES for path in ("", "/{id}/enable", "/{id}/test", "/{id}/rotate")},
     ("POST", "/v1/webhooks/{id}/redeliver"): MESSAGES,
