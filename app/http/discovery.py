@@ -93,6 +93,7 @@ async def get_index(request: Request) -> Response:
         "address_bytes": limits.MAX_TARGET_BYTES,
         "header_bytes": limits.MAX_HEADER_BYTES,
         "parameters": limits.MAX_PARAMETERS,
+        **limits.published(),
         "rates": None if limiter is None else limiter.describe(),
     }
     body = {"name": app.title, "links": _links(app, app.state.public_url), "limits": shown}

@@ -1,6 +1,7 @@
 """Limits of what a request may be, checked before anything reads it. Source: safety I1, I5, O7, O8."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starlette.types import Message, Receive
@@ -27,6 +28,17 @@ class BodyRule:
 DEFAULT_RULE = BodyRule()
 
 _rules: dict[str, tuple[re.Pattern[str], BodyRule]] = {}
+_published: dict[str, Mapping[str, int]] = {}
+
+
+def publish(name: str, figures: Mapping[str, int]) -> None:
+    """Adds the limits of a room above to those that `/v1` lists."""
+    _published[name] = figures
+
+
+def published() -> dict[str, Mapping[str, int]]:
+    """The limits of the rooms above, by name."""
+    return {name: _published[name] for name in sorted(_published)}
 
 
 def rule_for_paths(pattern: str, rule: BodyRule) -> None:

@@ -27,7 +27,8 @@ CODE_ARGUMENT = {
     "AddressRefused": (0, "code"),
 }
 """Where calls that utter a code of a place have it."""
-HANDED_ON = {"code", "error.code", "fault.code", "problem.code", "asked.code", "ended.reason", "outcome"}
+HANDED_ON = {"code", "error.code", "fault.code", "problem.code", "asked", "asked.code", "result.problem"}
+HANDED_ON |= {"ended.reason", "reason", "outcome"}
 """What a call may hand on without saying it: a code that another call uttered."""
 MODULES = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "app").rglob("*.py"))}
 
@@ -89,9 +90,14 @@ def uttered(arguments: dict[str, tuple[int, str]], modules: dict[Path, ast.Modul
     return found
 
 
-def room(name: str) -> dict[Path, ast.Module]:
-    path = ROOT / "app" / "exchange" / f"{name}.py"
-    return {path: MODULES[path]}
+def rooms(name: str, *, having: bool) -> dict[Path, ast.Module]:
+    """The modules of the exchange that have, or have not, a function of this name."""
+    return {
+        path: tree
+        for path, tree in MODULES.items()
+        if path.parent.name == "exchange"
+        and having == any(isinstance(one, ast.AsyncFunctionDef) and one.name == name for one in tree.body)
+    }
 
 
 def test_every_code_of_a_place_is_explained_and_none_is_idle() -> None:
@@ -101,26 +107,29 @@ def test_every_code_of_a_place_is_explained_and_none_is_idle() -> None:
 
 
 def test_every_reason_is_explained_and_none_is_idle() -> None:
-    said = uttered({"_EndedError": (0, "reason"), "_finish": (3, "reason")}, room("import_work"))
-    said |= uttered({"_disable": (2, "reason")}, room("deliveries"))
+    ends = {"_EndedError": (0, "reason"), "_finish": (3, "reason"), "_end": (3, "reason"), "_disable": (2, "reason")}
+    said = uttered(ends, rooms("_attempt", having=False)) | uttered(
+        {"_disable": (2, "reason")}, rooms("_attempt", having=True)
+    )
     assert said - set(CODES) == set(REASONS)
     assert said & set(CODES) == SHARED["reason"]
 
 
 def test_every_outcome_is_explained_and_none_is_idle() -> None:
-    (tree,) = room("deliveries").values()
+    sending = rooms("_attempt", having=True)
+    (tree,) = sending.values()
     (attempt,) = [one for one in ast.walk(tree) if isinstance(one, ast.AsyncFunctionDef) and one.name == "_attempt"]
     ends = [one.value.elts[0] for one in ast.walk(attempt) if isinstance(one, ast.Return) and one.value]  # type: ignore[attr-defined]
     said = {one.value for one in ends if isinstance(one, ast.Constant)}
     (classes,) = [ast.unparse(one) for one in ends if isinstance(one, ast.JoinedStr)]
     assert classes == "f'{answer.status // 100}xx'"
-    (sending,) = [
+    (first,) = [
         ast.literal_eval(one.value)
         for one in tree.body
         if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "SENDING"
     ]
-    said |= uttered({"_finish": (3, "outcome")}, room("deliveries"))
-    assert said | {sending, "2xx", "3xx", "4xx", "5xx"} == set(OUTCOMES)
+    said |= uttered({"_finish": (3, "outcome")}, sending)
+    assert said | {first, "2xx", "3xx", "4xx", "5xx"} == set(OUTCOMES)
 
 
 def test_codes_are_plain_sentences_of_one_meaning() -> None:
