@@ -1,4 +1,4 @@
-"""`./minga bench [reads|growth|exchange …]`: runs the named benches, prints what was measured, exits 0 when all ran.
+"""`./minga bench [reads|growth|exchange|volume …]`: runs the named benches, prints what they find, exits 0 at the end.
 
 A target that is missed is printed as missed; it does not make the command fail, because machines differ.
 """
@@ -11,13 +11,14 @@ from typing import Any
 
 import orjson
 
-from benchmarks import drive, exchange, growth, reads
+from benchmarks import drive, exchange, growth, reads, volume
 from benchmarks.report import Options, say
 
 BENCHES: dict[str, Callable[[Options], dict[str, Any]]] = {
     "reads": reads.run,
     "growth": growth.run,
     "exchange": exchange.run,
+    "volume": volume.run,
 }
 """Each bench by name; its function measures, tells what it finds, and returns it as JSON."""
 
@@ -28,7 +29,12 @@ def main(words: list[str]) -> int:
     parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"{', '.join(BENCHES)} (reads)")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement (4)")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each side; the median counts (5)")
-    parser.add_argument("--records", type=int, default=20_000, help="generated records (20000); growth: ten times more")
+    parser.add_argument(
+        "--records",
+        type=int,
+        default=20_000,
+        help="generated records (20000); growth: ten times more, volume: fifty times",
+    )
     parser.add_argument("--driver", choices=["wrk", "bundled"], help="what sends the requests (wrk where present)")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     given = parser.parse_args(words)

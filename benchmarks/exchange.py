@@ -3,7 +3,6 @@ and a day's news on the wire. Everything is measured over HTTP on the real servi
 """
 
 import asyncio
-import os
 import tempfile
 import time
 from contextlib import ExitStack
@@ -122,7 +121,7 @@ def _exports(options: Options, running: Service, headers: dict[str, str]) -> dic
                 for part in answer.iter_raw():
                     rows += part.count(b"\n")
             ours.append((rows - 1) / (time.perf_counter() - started))
-            resident.append(_service_memory())
+            resident.append(running.resident_megabytes())
             bare.append(_cursor(running))
     found = {
         "export_per_second": round(median(ours)),
@@ -148,20 +147,6 @@ def _cursor(running: Service) -> float:
             for _ in cursor:
                 rows += 1
     return rows / (time.perf_counter() - started)
-
-
-def _service_memory() -> int:
-    """Resident megabytes of the largest process of the service below this one (Linux; 0 elsewhere)."""
-    best = 0
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            words = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-            command = (status.parent / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"app.cli" in command and b"serve" in command and int(words["Pid"]) != os.getpid():
-            best = max(best, int(words.get("VmRSS", "0 kB").split()[0]) // 1024)
-    return best
 
 
 def _news(options: Options, running: Service, headers: dict[str, str]) -> dict[str, Any]:

@@ -54,6 +54,20 @@ def case(number: int) -> dict[str, Any]:
     }
 
 
+def issue(number: int) -> dict[str, Any]:
+    """The body of issue `number`, about 0.5 kB, published: small enough for a million in one import."""
+    chance = random.Random(number)
+    return {
+        "title": f"Issue {number}: {_sentence(chance, 6)}",
+        "language": "en",
+        "summary": _sentence(chance, 25),
+        "countries": [chance.choice(COUNTRIES)],
+        "topics": chance.sample(TOPICS, 2),
+        "tlp": chance.choice(MARKINGS),
+        "status": "published",
+    }
+
+
 def finding(number: int, reader: UUID) -> dict[str, Any]:
     """The body of finding `number`: one in a hundred names `reader`, one in two hundred is clear, the rest closed."""
     chance = random.Random(-number)

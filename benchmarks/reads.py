@@ -25,7 +25,7 @@ def run(options: Options) -> dict[str, Any]:
         asks, kept, loaded = asyncio.run(_prepare(options, running))
         answers = Path(folder) / "answers.json"
         answers.write_bytes(orjson.dumps(kept))
-        with process("-m", "benchmarks.bare", str(answers)) as bare_url:
+        with process("-m", "benchmarks.bare", str(answers)) as (bare_url, _):
             found = {"records": options.records, "loaded_per_second": round(loaded)}
             say(options, f"{options.records} cases loaded at {loaded:.0f} a second; driver {options.driver}")
             say(options, f"{'':18}{'bare':>10}{'p50 ms':>9}{'p99 ms':>9}{'minga':>10}{'p50 ms':>9}{'p99 ms':>9}  ratio")

@@ -25,15 +25,24 @@ STOP_SECONDS = 40
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service and the place of its database."""
+    """A running service: its address, the place of its database, its process."""
 
     url: str
     place: Place
+    pid: int
+
+    def resident_megabytes(self) -> int:
+        """Memory the process holds now (Linux; 0 elsewhere)."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return 0
+        return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
 
 @contextmanager
-def process(*words: str, environment: dict[str, str] | None = None) -> Iterator[str]:
-    """The address a Python process prints as `ready …`; the process is ended with the block.
+def process(*words: str, environment: dict[str, str] | None = None) -> Iterator[tuple[str, int]]:
+    """The address a Python process prints as `ready …`, and its number; the process is ended with the block.
 
     Errors: RuntimeError when it does not become ready.
     """
@@ -52,7 +61,7 @@ def process(*words: str, environment: dict[str, str] | None = None) -> Iterator[
                     line = started.stdout.readline()
         if not line.startswith("ready "):
             raise RuntimeError(f"{' '.join(words)} did not become ready")
-        yield line.split()[1]
+        yield line.split()[1], started.pid
     finally:
         started.terminate()
         try:
@@ -75,10 +84,10 @@ def service() -> Iterator[Service]:
     with tempfile.TemporaryDirectory(prefix="minga-bench-") as folder:
         home = Path(folder) / "data"
         with (
-            process("-m", "app.cli", "serve", "--data-dir", str(home), environment=environment) as url,
+            process("-m", "app.cli", "serve", "--data-dir", str(home), environment=environment) as (url, pid),
             working_place(read_settings(data_dir=home, founding_data=False), migrated=False) as place,
         ):
-            yield Service(url, place)
+            yield Service(url, place, pid)
 
 
 @asynccontextmanager
@@ -92,7 +101,13 @@ async def organisation(database: Database, running: Service, name: str) -> tuple
     """A new organisation and the headers with which it calls: a token that the service gave at /oauth/token."""
     async with database.transaction() as connection:
         made = await organisations.add(connection, name=name, kind="civil-society-organisation", country="UY")
-        credential = await credentials.add(connection, running.place.secret, made.id, "Bench")
+    return made.id, await token(database, running, made.id)
+
+
+async def token(database: Database, running: Service, owner: UUID) -> dict[str, str]:
+    """Headers with a fresh token of an organisation, through a credential of its own."""
+    async with database.transaction() as connection:
+        credential = await credentials.add(connection, running.place.secret, owner, "Bench")
     async with httpx.AsyncClient(base_url=running.url) as client:
         answer = await client.post(
             "/oauth/token",
@@ -100,4 +115,4 @@ async def organisation(database: Database, running: Service, name: str) -> tuple
             auth=(credential["client_id"], credential["client_secret"]),
         )
     answer.raise_for_status()
-    return made.id, {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}

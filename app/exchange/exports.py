@@ -83,15 +83,14 @@ async def lines_after(
     """
     cursor = await connection.execute(
         f"""
-WITH page AS MATERIALIZED (
-    SELECT record.id, record.organisation_id, record.refs_guarded, record.external_id, record.audience,
-        document.full_view {_selection(caller, kind, filters)})
-SELECT count(*), bool_or(page.refs_guarded), max(page.id::text), string_agg(
-    convert_to('{{"url":"' || %(base)s || page.id || '","organisation":{{"id":"' || page.organisation_id || '","name":'
-        || to_json(organisation.name)::text || '}},' || CASE WHEN page.organisation_id = %(me)s THEN '"external_id":'
-        || coalesce(to_json(page.external_id)::text, 'null') || ',"audience":' || to_json(page.audience)::text || ','
-        ELSE '' END, 'UTF8') || substring(page.full_view FROM 2), '\x0a'::bytea ORDER BY page.id)
-FROM page JOIN organisation ON organisation.id = page.organisation_id
+SELECT count(*), bool_or(refs_guarded), max(id::text), string_agg(line, '\x0a'::bytea) FROM (
+    SELECT record.id, record.refs_guarded, convert_to(
+        '{{"url":"' || %(base)s || record.id || '","organisation":{{"id":"' || record.organisation_id || '","name":'
+        || (SELECT to_json(name)::text FROM organisation WHERE organisation.id = record.organisation_id) || '}},'
+        || CASE WHEN record.organisation_id = %(me)s THEN '"external_id":'
+        || coalesce(to_json(record.external_id)::text, 'null') || ',"audience":' || to_json(record.audience)::text
+        || ',' ELSE '' END, 'UTF8') || substring(document.full_view FROM 2) AS line
+    {_selection(caller, kind, filters)}) AS page
 """,
         {
             **_values(caller, filters, after),

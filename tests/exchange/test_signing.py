@@ -94,9 +94,9 @@ def test_official_javascript_library_accepts_our_signatures(tmp_path: Path) -> N
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
-    modules = os.environ.get("MINGA_NODE_MODULES", "")
+    modules = os.environ.get("TEST_NODE_MODULES", "")
     if not (Path(modules or ".") / "standardwebhooks").is_dir():
-        pytest.skip("set MINGA_NODE_MODULES to a node_modules folder that holds standardwebhooks")
+        pytest.skip("set TEST_NODE_MODULES to a node_modules folder that holds standardwebhooks")
     new, old, other = new_secret(), new_secret(), new_secret()
     headers = signature_headers([new, old], "msg_1", int(time.time()), BODY)
     done = subprocess.run(
