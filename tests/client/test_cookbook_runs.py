@@ -1,10 +1,12 @@
 """The cookbook's commands do what it says: each language's snippets, word for word, against a running service.
 
-What a machine lacks (curl and jq, node, R with httr2, pandas) is left out with a reason; nothing is installed.
+What a machine lacks (curl and jq, node, TypeScript, R with httr2, pandas) is left out with a reason; nothing is
+installed.
 """
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -201,6 +203,21 @@ console.log(JSON.stringify({{ seen, places: [...places], feed: head.feed, titles
     assert said["places"] == [["CO", 1]]
     assert said["feed"].startswith(f"{place.url}/v1/changes?")
     assert said["titles"] == ["=1+1;=2"]
+
+
+def test_typescript(place: Place, tmp_path: Path) -> None:
+    modules = Path(os.environ.get("TEST_NODE_MODULES", "missing"))
+    if not {"openapi-typescript", "typescript"} <= {path.name for path in modules.glob("*")}:
+        pytest.skip("set TEST_NODE_MODULES to a node_modules folder with openapi-typescript and typescript")
+    me = place.member("Example CSO J")
+    (command,) = [block.split() for block in blocks("sh") if "npx" in block]
+    words = [word.strip('"').replace("$MINGA_URL", me.url) for word in command[2:]]
+    run(str(modules / ".bin" / command[1]), words, me, tmp_path)
+    (program,) = blocks("ts")
+    (tmp_path / "cookbook.ts").write_text(f"declare const url: string;\n{program}console.log(titles);\n")
+    options = ["--noEmit", "--strict", "--module", "esnext", "--moduleResolution", "bundler"]
+    options += ["--target", "es2022", "--lib", "es2022,dom"]
+    run(str(modules / ".bin" / "tsc"), [*options, "cookbook.ts"], me, tmp_path)
 
 
 def test_r(place: Place, tmp_path: Path) -> None:

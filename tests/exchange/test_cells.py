@@ -101,14 +101,14 @@ def test_the_splitters_find_what_is_not_armed() -> None:
     ],
 )
 def test_apostrophes_stand_where_a_cell_could_begin_with_a_sign(text: Any, cell: str) -> None:
-    assert cells.written(text) == cell
+    assert cells.written([text]) == [cell]
     assert not formulas(table([cell]))
 
 
 @given(texts)
 @thorough
 def test_a_text_comes_back(text: str) -> None:
-    ((cell,),) = honest(table([cells.written(text)]))
+    ((cell,),) = honest(table(cells.written([text])))
     assert cell[0] not in "=+-@＝＋－＠\t\r\n"
     assert cells.read(ISSUES, {"summary": cell})[0]["summary"] == text
 
@@ -119,7 +119,7 @@ def test_a_list_comes_back(texts: list[str], nested: bool) -> None:
     # Nested texts make the cell JSON, so this holds for what is read as JSON too.
     value = [{"text": one, "taken_on": "2025"} for one in texts] if nested else texts
     field = "steps" if nested else "lessons"
-    ((cell,),) = honest(table([cells.written(value)]))
+    ((cell,),) = honest(table(cells.written([value])))
     assert cells.read(CASES, {field: cell})[0][field] == value
 
 
@@ -127,7 +127,7 @@ def test_a_list_comes_back(texts: list[str], nested: bool) -> None:
 @thorough
 def test_no_spreadsheet_finds_a_formula(rows: list[list[str]]) -> None:
     # The last row holds a whole list in its first cell, as codes that are joined or as JSON.
-    written = table(*([cells.written(one) for one in row] for row in rows), [cells.written(rows[0]), "a", "b"])
+    written = table(*(cells.written(row) for row in rows), cells.written([rows[0], "a", "b"]))
     assert formulas(written) == []
 
 
@@ -135,7 +135,7 @@ def test_no_spreadsheet_finds_a_formula(rows: list[list[str]]) -> None:
 @thorough
 def test_the_guide_says_how_others_read_a_cell(text: str) -> None:
     (snippet,) = re.findall(r"```python\n(import re\n.*?)```", GUIDE.read_text(), re.DOTALL)
-    names = {"cell": cells.written(text)}
+    names = {"cell": cells.written([text])[0]}
     exec(snippet, names)
     assert names["cell"] == text
 
