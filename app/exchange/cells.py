@@ -1,16 +1,21 @@
 """Cells: a record as a row of CSV and back, without loss and without a formula a spreadsheet would run.
 
-Texts stand as they are; lists of codes and ids are joined with `;`; every other structure is JSON. A cell that a
-spreadsheet would take for a formula gets an apostrophe in front, and one that begins with apostrophes before such a
-sign gets one more, so that reading takes exactly one away. An empty cell is a missing value.
+Texts stand as they are; lists of codes and ids are joined with `;`; every other structure is JSON. An empty cell is a
+missing value.
 
-Source: safety I7 (OWASP, CSV injection); RFC 4180.
+A spreadsheet takes for a formula what begins with a sign such as `=`, and what is a cell to it depends on its settings:
+in French, Spanish, Portuguese or Serbian ones it splits a line at `;`, and some split at tabs, `|`, or line breaks
+within quotes. So an apostrophe is put in front wherever a cell could begin, at its start and after each such separator,
+when a sign follows, maybe behind quotes and blanks that spreadsheets drop. Where apostrophes stand before a sign
+already there is one more, so reading takes exactly one away at each such place and has the text as it was.
+
+Source: safety I7 (OWASP, CSV injection); RFC 4180; docs/decisions/0407-apostrophes-within-cells.md.
 """
 
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args, get_origin
 from uuid import UUID
 
@@ -21,7 +26,13 @@ from app.http.problem import Fault, Problem
 from app.records.fields import LANGUAGE_TAG
 from app.records.kind import Kind
 
-FORMULA = re.compile("'*[=+\\-@\t\r\n]")
+BLANKS = r" \x0b\x0c\x1c-\x1f\x85\xa0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
+SIGN = f"[{BLANKS}'\"]*[=+\\-@＝＋－＠\t\r\n]"
+"""What a spreadsheet might run: a sign (also in its wide form), or a tab or line break it drops before one, behind
+quotes and blanks it drops. No separator is among these, so looking for it takes time in proportion to the text."""
+BEGINS_SIGN = re.compile(SIGN)
+SEPARATOR_BEFORE_SIGN = re.compile(f"[,;|\t\r\n](?={SIGN})")
+ARMED = re.compile(f"(?:\\A|(?<=[,;|\t\r\n]))'(?={SIGN})")
 ENVELOPE = (
     "id",
     "kind",
@@ -50,20 +61,33 @@ def columns(kind: Kind) -> tuple[str, ...]:
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, str) and value != "" and ";" not in value and value[0] not in '["{'
+    """Whether a list of such texts can be joined: each comes back as it was from between two `;`."""
+    return (
+        isinstance(value, str) and value != "" and ";" not in value and value[0] not in '["{' and value == value.strip()
+    )
 
 
-def written(value: Any) -> str:
-    """The cell for a value of a body."""
+def _cell(value: Any) -> str:
     if value is None or value == []:
         return ""
     if isinstance(value, str):
-        cell = value
-    elif isinstance(value, list) and all(_is_plain(one) for one in value):
-        cell = ";".join(value)
-    else:
-        cell = orjson.dumps(value).decode()
-    return f"'{cell}" if FORMULA.match(cell) else cell
+        return value
+    if isinstance(value, list) and all(_is_plain(one) for one in value):
+        return ";".join(value)
+    return orjson.dumps(value).decode()
+
+
+def written(values: Iterable[Any]) -> list[str]:
+    """The cells for values of a body."""
+    cells = [_cell(value) for value in values]
+    # Few rows hold a sign at such a place, and one search in all of them costs less than one in each cell.
+    return [_armed(cell) for cell in cells] if SEPARATOR_BEFORE_SIGN.search("," + ",".join(cells)) else cells
+
+
+def _armed(cell: str) -> str:
+    if SEPARATOR_BEFORE_SIGN.search(cell):
+        cell = SEPARATOR_BEFORE_SIGN.sub(lambda separator: f"{separator[0]}'", cell)
+    return f"'{cell}" if BEGINS_SIGN.match(cell) else cell
 
 
 def row(kind: Kind, record: Mapping[str, Any]) -> list[str]:
@@ -73,7 +97,7 @@ def row(kind: Kind, record: Mapping[str, Any]) -> list[str]:
         "organisation": record["organisation"]["id"],
         "organisation_name": record["organisation"]["name"],
     }
-    return [written(flat.get(name)) for name in columns(kind)]
+    return written(flat.get(name) for name in columns(kind))
 
 
 def lines(rows: Sequence[Sequence[str]]) -> bytes:
@@ -94,7 +118,7 @@ def read(kind: Kind, cells: Mapping[str, str]) -> tuple[dict[str, Any], dict[str
     for name, cell in cells.items():
         if cell == "" or name in ("url", "organisation_name"):
             continue
-        text = cell[1:] if cell[0] == "'" and FORMULA.match(cell) else cell
+        text = ARMED.sub("", cell) if "'" in cell else cell
         field, at, language = name.partition("@")
         if not at:
             record[name] = _structure(kind, name, text)

@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from app.db.ids import new_id
 from app.db.pool import Connection, Database
 from app.exchange import feed, guard, signing
-from app.exchange.deliveries import SECRET_PURPOSE
+from app.exchange.deliveries import BACKOFF_SECONDS, SECRET_PURPOSE
 from app.exchange.wake import JOBS_CHANNEL
 from app.exchange.webhook_shapes import (
     DeliveryPage,
@@ -31,6 +31,7 @@ from app.exchange.webhook_shapes import (
 )
 from app.http import query
 from app.http.body import json_body, validated
+from app.http.limits import publish
 from app.http.openapi import IDEMPOTENCY_KEY, answer, request_body, responses, secured
 from app.http.problem import Fault, Problem, register
 from app.http.query import query_parameters, read_query
@@ -51,6 +52,8 @@ CHALLENGE_PAUSE_SECONDS = 10
 PRIVATE = {"Cache-Control": NO_STORE}
 
 register({"webhook-limit": (409, "An organisation has at most ten webhooks.")})
+TRIES = {"attempts": len(BACKOFF_SECONDS) + 1, "retried_for_hours": sum(BACKOFF_SECONDS) // 3600}
+publish("webhooks", {"per_organisation": MOST_WEBHOOKS, "url_bytes": guard.MAXIMUM_URL_BYTES, **TRIES})
 
 
 _COLUMNS = (

@@ -23,7 +23,36 @@ _SAFE_TO_SAY = frozenset(
     }
 )  # fmt: skip
 """Errors whose text is made from the schema alone; the others may quote a piece of the value."""
-_CODES = {"missing": "required", "extra_forbidden": "unknown-field", "model_type": "object-required"}
+_CODES = {
+    "bool_type": "bool-type",
+    "date_from_datetime_inexact": "invalid-date",
+    "date_from_datetime_parsing": "invalid-date",
+    "date_type": "invalid-date",
+    "datetime_from_date_parsing": "invalid-instant",
+    "datetime_parsing": "invalid-instant",
+    "datetime_type": "invalid-instant",
+    "dict_type": "object-required",
+    "enum": "enum",
+    "extra_forbidden": "unknown-field",
+    "float_type": "float-type",
+    "greater_than_equal": "greater-than-equal",
+    "int_type": "int-type",
+    "less_than_equal": "less-than-equal",
+    "list_type": "list-type",
+    "literal_error": "enum",
+    "missing": "required",
+    "model_type": "object-required",
+    "string_pattern_mismatch": "string-pattern-mismatch",
+    "string_too_long": "string-too-long",
+    "string_too_short": "string-too-short",
+    "string_type": "string-type",
+    "timezone_aware": "invalid-instant",
+    "too_long": "too-long",
+    "too_short": "too-short",
+    "uuid_parsing": "invalid-id",
+    "uuid_type": "invalid-id",
+}
+"""Our code for each error of pydantic's own that a body can meet, so that its names are no part of the contract."""
 
 
 def media_type(request: Request) -> tuple[str, str]:
@@ -77,6 +106,11 @@ def pointer(location: Iterable[int | str], value: Any, *, missing: bool = False)
     return "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in steps)
 
 
+def code_of(kind: str) -> str:
+    """The code for an error of pydantic: ours for its own, else the one that a check of ours gave."""
+    return _CODES.get(kind, "invalid" if kind in _BUILT_IN else kind)
+
+
 def faults(error: ValidationError, value: Any) -> list[Fault]:
     """What pydantic found wrong in `value`, as pointers and codes; at most 50, in order."""
     found: list[Fault] = []
@@ -87,11 +121,8 @@ def faults(error: ValidationError, value: Any) -> list[Fault]:
             fault = Fault(pointer(location[:-1], value), "unknown-field")
         else:
             say = kind in _SAFE_TO_SAY or kind not in _BUILT_IN
-            fault = Fault(
-                pointer(location, value, missing=kind == "missing"),
-                _CODES.get(kind, kind.replace("_", "-")),
-                one["msg"] if say else None,
-            )
+            place = pointer(location, value, missing=kind == "missing")
+            fault = Fault(place, code_of(kind), one["msg"] if say else None)
         if fault not in found:
             found.append(fault)
     return found

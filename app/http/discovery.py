@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
 from app.http import etag, limits
+from app.http.faults import explained
 from app.http.openapi import IF_NONE_MATCH, answer, build_document, public, responses
 from app.http.problem import CODES, Problem
 from app.http.query import read_query
@@ -171,13 +172,22 @@ async def get_security_txt(request: Request) -> Response:
     openapi_extra=public(),
 )
 async def get_problem(request: Request) -> Response:
-    """What a problem code means. HTML for whoever asks for it, else JSON."""
+    """What a code means: of a problem, or (with `in`) of `errors`, `reason` or `last_outcome`.
+
+    HTML for whoever asks for it, else JSON.
+    """
     code = request.path_params["code"]
-    if code not in CODES:
+    finer = explained(code)
+    if code in CODES:
+        status, title = CODES[code]
+        where, body = str(status), {"code": code, "status": status, "title": title}
+    elif finer is not None:
+        where, title = finer
+        body = {"code": code, "in": where, "title": title}
+    else:
         raise Problem("not-found")
-    status, title = CODES[code]
     headers = {**SHORT, "Vary": "Accept"}
     if "text/html" in request.headers.get("accept", ""):
-        page = f"<!doctype html><title>{code}</title><h1>{code}</h1><p>{status}: {escape(title)}</p>"
+        page = f"<!doctype html><title>{code}</title><h1>{code}</h1><p>{where}: {escape(title)}</p>"
         return bytes_response(page.encode(), 200, headers, "text/html; charset=utf-8")
-    return json_response({"code": code, "status": status, "title": title}, 200, headers)
+    return json_response(body, 200, headers)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from app.http.body import code_of
 from app.http.log import places, request_id
 from app.http.methods import allowed
 from app.http.openapi_document import PROBLEM_TYPE
@@ -77,7 +78,7 @@ def from_validation(error: RequestValidationError) -> Problem:
     for one in error.errors():
         location = [str(step) for step in one.get("loc", ())]
         place = location[0] if location else place
-        faults.append(Fault("", str(one.get("type", "invalid")).replace("_", "-")))
+        faults.append(Fault("", code_of(str(one.get("type", "invalid")))))
     code = _BY_PLACE.get(place, "invalid-body")
     return Problem(code, errors=faults[:1] if code == "invalid-body" else ())
 

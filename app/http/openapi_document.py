@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from app.http.faults import FAULTS, SHARED
 from app.http.problem import CODES
 
 PROBLEM_TYPE = "application/problem+json"
@@ -58,7 +59,11 @@ FAULT_SCHEMA: dict[str, Any] = {
     "required": ["pointer", "code"],
     "properties": {
         "pointer": {"type": "string", "description": "JSON Pointer (RFC 6901) of the place in the body."},
-        "code": {"type": "string", "description": "What is wrong there; stable."},
+        "code": {
+            "type": "string",
+            "enum": sorted({*FAULTS, *SHARED["errors"]}),
+            "description": "What is wrong there; stable. `/problems/{code}` explains it; later versions add codes.",
+        },
         "detail": {"type": "string", "description": "The same in words; never what was sent."},
     },
 }

@@ -83,8 +83,10 @@ async def test_index_publishes_the_limits(database_url: str, tmp_path: Path) -> 
     async with running_app(settings, database_url) as app, client_of(app) as client:
         limits = (await client.get("/v1")).json()["limits"]
     assert limits["body_bytes"] == 1_000_000
+    assert limits["webhooks"] == {"per_organisation": 10, "url_bytes": 2048, "attempts": 11, "retried_for_hours": 27}
     assert limits["rates"]["workers"] == 2
     assert limits["rates"]["budgets"]["credential"] == {"per_minute": 600, "burst": 200}
+    assert "bulk" in limits["rates"]["budgets"]
 
 
 async def test_catalogue_is_a_linkset(client: httpx.AsyncClient) -> None:

@@ -39,7 +39,7 @@ SHARED: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 PARTICULAR: list[tuple[Kind, dict[str, Any], str, str]] = [
-    (ISSUES, {"findings": ["not-an-id"]}, "/findings/0", "uuid-parsing"),
+    (ISSUES, {"findings": ["not-an-id"]}, "/findings/0", "invalid-id"),
     (ISSUES, {"targets": ["funding-access"]}, "/targets/0", "topic-outside-branch"),
     (ISSUES, {"targets": ["institutions"]}, "/targets/0", "topic-outside-branch"),
     (ISSUES, {"levels": ["galactic"]}, "/levels/0", "enum"),
@@ -115,7 +115,7 @@ PARTICULAR: list[tuple[Kind, dict[str, Any], str, str]] = [
     (EVENTS, {"series_number": 3}, "/series", "series-required"),
     (EVENTS, {"series": "A", "series_number": 0}, "/series_number", "greater-than-equal"),
     (FINDINGS, {"finding_type": "rumour"}, "/finding_type", "enum"),
-    (FINDINGS, {"events": [OTHER, 3]}, "/events/1", "uuid-type"),
+    (FINDINGS, {"events": [OTHER, 3]}, "/events/1", "invalid-id"),
     (FINDINGS, {"strength": 0}, "/strength", "greater-than-equal"),
     (FINDINGS, {"level": "village"}, "/level", "enum"),
 ]
