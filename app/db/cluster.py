@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import signal
 import socket
 import stat
 from collections.abc import Iterator
@@ -132,6 +133,29 @@ def forget_the_dead(data: Path, sockets: Path) -> None:
                 file.unlink()
 
 
+def orphans(data: Path) -> list[int]:
+    """The processes of a killed server that live on without it and keep its shared memory, so that no new one starts.
+
+    Only programs of PostgreSQL that work in this very data folder, and none while the first process of the server is
+    alive. Empty where there is no /proc to look them up (macOS).
+    """
+    found = [
+        int(process.name)
+        for process in Path("/proc").glob("[0-9]*")
+        if _works_in(process, data) and _runs(process, "postgres")
+    ]
+    return [] if process_id(data) in found else found
+
+
+def end_orphans(data: Path, order: signal.Signals) -> int:
+    """Sends `order` to the orphans of this data folder; gives their number."""
+    found = orphans(data)
+    for process in found:
+        with suppress(OSError):
+            os.kill(process, order)
+    return len(found)
+
+
 def _first_number(file: Path) -> int | None:
     try:
         return int(file.read_text().splitlines()[0])
@@ -142,6 +166,13 @@ def _first_number(file: Path) -> int | None:
 def tail(text: str) -> str:
     """The last lines of what a program said, in one line."""
     return " / ".join(text.strip().splitlines()[-6:])[-1200:] or "no reason was given"
+
+
+def _runs(process: Path, program: str) -> bool:
+    try:
+        return Path(os.readlink(process / "exe").removesuffix(" (deleted)")).name == program
+    except OSError:
+        return False
 
 
 def _works_in(process: Path, folder: Path) -> bool:
