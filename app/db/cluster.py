@@ -71,8 +71,13 @@ def check_version(data: Path) -> None:
 def write_access_rules(data: Path) -> None:
     """Let only the account we run under call, whichever role it asks for: the kernel vouches for it (`peer`)."""
     name = own_account_name()
-    (data / "pg_hba.conf").write_text("local all all peer map=minga\n")
-    (data / "pg_ident.conf").write_text(f'minga "{name}" {ROLE}\nminga "{name}" {SUPERUSER}\n')
+    rules = {
+        "pg_hba.conf": "local all all peer map=minga\n",
+        "pg_ident.conf": f'minga "{name}" {ROLE}\nminga "{name}" {SUPERUSER}\n',
+    }
+    for file, rule in rules.items():
+        if not (data / file).exists() or (data / file).read_text() != rule:  # on a full disk, keep what is right
+            (data / file).write_text(rule)
 
 
 def socket_folder(home: Path, account: Account | None) -> Path:

@@ -57,6 +57,8 @@ ORPHAN_SECONDS = 4.0
 """How long the processes of a killed server may take to notice; then they are told, and at twice that time ended."""
 STOP_SECONDS = 30.0
 WATCH_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 5.0
+"""A server that does not come back (a full disk) is tried again so often, not without end and rest."""
 LOG_LIMIT_BYTES = 8_000_000
 SERVER_SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
@@ -279,7 +281,8 @@ class EmbeddedPostgres:
             shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _keep_up(self) -> None:
-        while not self._leaving.wait(WATCH_SECONDS):
+        pause = WATCH_SECONDS
+        while not self._leaving.wait(pause):
             gone = self._server is not None and self._server.poll() is not None
             if not gone and self._sockets and answers(self._sockets):
                 continue
@@ -291,8 +294,10 @@ class EmbeddedPostgres:
                         self._server = None
                     self._bring_up()
                 log.warning("the embedded PostgreSQL is back")
+                pause = WATCH_SECONDS
             except (EmbeddedPostgresError, OSError, psycopg.Error, subprocess.TimeoutExpired) as error:
                 log.error("the embedded PostgreSQL did not come back: %s", error)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _address(self, role: str, database: str) -> str:
         if self._sockets is None:

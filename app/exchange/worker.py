@@ -70,6 +70,7 @@ class Worker:
         await tasks.end([*self._tasks, *self._sending])
 
     async def _imports(self) -> None:
+        self._database.check_room()
         job = await import_work.claim(self._database)
         if job is None:
             await self._bell.wait(JOBS_CHANNEL, IDLE_SECONDS)

@@ -227,7 +227,6 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(rounds: int, tmp_pa
                 account.refuse = True
                 one_round(number, chance, service, member, minga, expected, folder, seen)
                 withdraw_some(minga, chance, expected, folder)
-                print(number, time.strftime("%X"), flush=True)
             records = exported(minga, tmp_path / "export.ndjson")
             assert sorted(record["title"] for record in records.values()) == sorted(expected.titles)
 
@@ -237,7 +236,6 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(rounds: int, tmp_pa
 
             # What was committed a moment ago may still lie behind an open transaction.
             wait_until(pulled)
-            print("pulled", time.strftime("%X"), flush=True)
             everyone_was_told(account, records, expected.withdrawn)
             seen["records"] = len(records)
             seen["withdrawn"] = len(expected.withdrawn)

@@ -26,7 +26,7 @@ class Account:
             if message["type"] == "webhook.challenge":
                 return True
             self.attempts.setdefault(message_id, []).append(message)
-            if self.refuse:
+            if self.refuse and message_id not in self.refused:  # twice, and it would wait for minutes
                 self.refuse = False
                 self.refused.add(message_id)
                 return False
