@@ -77,16 +77,16 @@ def test_operator_builds_a_node_before_and_beside_the_service(tmp_path: Path) ->
 
         key = told("admin", "key", "rotate", "--now", cwd=tmp_path)
         assert key["kid"]
-        wait_until(lambda: not works(first), 2)
+        wait_until(lambda: not works(first))
         second = token(client_id, rotated["client_secret"]).json()["access_token"]
         assert works(second)
 
         told("admin", "credential", "revoke", client_id, cwd=tmp_path)
-        wait_until(lambda: not works(second), 2)
+        wait_until(lambda: not works(second))
         third = token(steward["client_id"], steward["client_secret"]).json()["access_token"]
         assert works(third)
         assert told("admin", "organisation", "suspend", organisation["id"], cwd=tmp_path)["status"] == "suspended"
-        wait_until(lambda: not works(third), 2)
+        wait_until(lambda: not works(third))
 
         listed = told("admin", "organisation", "list", cwd=tmp_path)
         assert {organisation["id"], network["id"]} <= {entry["id"] for entry in listed}

@@ -123,14 +123,14 @@ def test_killed_database_comes_back_under_writes_by_itself(tmp_path: Path) -> No
 
         writer = threading.Thread(target=write)
         writer.start()
-        wait_until(lambda: len(acknowledged) > 20, 20)
+        wait_until(lambda: len(acknowledged) > 20)
         database = process_id(service.data / "pgdata")
         assert database is not None
         for process in processes(service.data / "pgdata"):
             os.kill(process, signal.SIGKILL)
         assert service.get("/healthz").status_code == 200
         before = len(acknowledged)
-        wait_until(lambda: len(acknowledged) > before + 5, 10)
+        wait_until(lambda: len(acknowledged) > before + 5)
         over.set()
         writer.join()
         assert process_id(service.data / "pgdata") != database
@@ -156,11 +156,11 @@ def test_workers_are_replaced_and_end_with_their_parent(tmp_path: Path) -> None:
         environment = b"".join(Path(f"/proc/{process}/environ").read_bytes() for process in before)
         assert (service.data / "secret").read_bytes() not in environment
         os.kill(min(before), signal.SIGKILL)
-        wait_until(lambda: len(workers()) == 2 and workers() != before, 20)
-        wait_until(lambda: status(f"{service.url}/readyz") == 200, 20)
+        wait_until(lambda: len(workers()) == 2 and workers() != before)
+        wait_until(lambda: status(f"{service.url}/readyz") == 200)
         service.process.kill()
         service.process.wait()
-        wait_until(lambda: not workers(), 15)
+        wait_until(lambda: not workers())
         assert status(f"{service.url}/healthz") == 0
         with serving(tmp_path, "--port", "0", "--workers", "2") as again:
             assert again.get("/v1/issues").status_code == 200
@@ -183,7 +183,7 @@ def test_requests_in_flight_end_before_the_service_does(tmp_path: Path) -> None:
         readers = [threading.Thread(target=read) for _ in range(4)]
         for reader in readers:
             reader.start()
-        wait_until(lambda: len(results) > 20, 20)
+        wait_until(lambda: len(results) > 20)
         assert service.stop() == 0
         for reader in readers:
             reader.join()
