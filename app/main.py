@@ -11,6 +11,7 @@ from starlette_compress import CompressMiddleware
 
 from app.db import migrate, tasks
 from app.db.pool import Connection, Database
+from app.db.room import room_of
 from app.deliberation import routes as deliberation
 from app.discovery import vocabularies
 from app.exchange import service as exchange
@@ -92,7 +93,9 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            database = await stack.enter_async_context(Database(database_url, size=settings.pool_size))
+            database = await stack.enter_async_context(
+                Database(database_url, size=settings.pool_size, room=room_of(settings))
+            )
             app.state.database = database
             app.state.identity = IdentityState(database, secret, app.state.public_url)
             await stack.enter_async_context(exchange.running(app))

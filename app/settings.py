@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     pool_size: int = Field(10, ge=2, le=200, description="Connections of each process; half as many again for reads.")
     metrics: str = Field("loopback", pattern="^(loopback|all|off)$", description="Who may read /metrics.")
     security_contact: str | None = Field(None, description="Where to report a weakness: a mailto: or https: address.")
+    disk_reserve_mb: int = Field(
+        128, ge=0, description="Megabytes kept free on the disk of an embedded database; 0: none."
+    )
     log_level: str = Field("info", description="Level of the JSON log on standard error.")
     embedded_worker: bool = Field(True, description="`off` when `minga worker` runs background jobs elsewhere.")
     webhook_loopback: bool = Field(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import httpx
+import hypothesis
 import pytest
 from fastapi import FastAPI
 
@@ -32,6 +33,16 @@ SCOPES = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the full-size tests too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The same examples at each run, and as much time for each as it needs; `--slow` looks for new ones."""
+    new = config.getoption("--slow", default=False)
+    slow_machine = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
+    hypothesis.settings.register_profile(
+        "minga", deadline=None, derandomize=not new, suppress_health_check=slow_machine
+    )
+    hypothesis.settings.load_profile("minga")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -11,6 +11,7 @@ from app.cli.memory import settle
 from app.cli.outcome import DONE, say
 from app.cli.place import Place, read_settings, working_place
 from app.db.pool import Database
+from app.db.room import room_of
 from app.exchange.wake import Bell
 from app.exchange.worker import Worker
 from app.http.log import configure
@@ -38,10 +39,12 @@ async def _work(place: Place) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database(place.database_url, size=place.settings.pool_size))
+        settings = place.settings
+        database = Database(place.database_url, size=settings.pool_size, room=room_of(settings))
+        await stack.enter_async_context(database)
         bell = await stack.enter_async_context(Bell(database.url))
         kinds = {kind.name: kind for kind in KINDS}
-        await stack.enter_async_context(Worker(database, bell, kinds, place.secret, place.settings))
+        await stack.enter_async_context(Worker(database, bell, kinds, place.secret, settings))
         settle()
         say("working")
         await over.wait()

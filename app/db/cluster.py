@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import signal
 import socket
 import stat
 from collections.abc import Iterator
@@ -70,8 +71,13 @@ def check_version(data: Path) -> None:
 def write_access_rules(data: Path) -> None:
     """Let only the account we run under call, whichever role it asks for: the kernel vouches for it (`peer`)."""
     name = own_account_name()
-    (data / "pg_hba.conf").write_text("local all all peer map=minga\n")
-    (data / "pg_ident.conf").write_text(f'minga "{name}" {ROLE}\nminga "{name}" {SUPERUSER}\n')
+    rules = {
+        "pg_hba.conf": "local all all peer map=minga\n",
+        "pg_ident.conf": f'minga "{name}" {ROLE}\nminga "{name}" {SUPERUSER}\n',
+    }
+    for file, rule in rules.items():
+        if not (data / file).exists() or (data / file).read_text() != rule:  # on a full disk, keep what is right
+            (data / file).write_text(rule)
 
 
 def socket_folder(home: Path, account: Account | None) -> Path:
@@ -132,6 +138,29 @@ def forget_the_dead(data: Path, sockets: Path) -> None:
                 file.unlink()
 
 
+def orphans(data: Path) -> list[int]:
+    """The processes of a killed server that live on without it and keep its shared memory, so that no new one starts.
+
+    Only programs of PostgreSQL that work in this very data folder, and none while the first process of the server is
+    alive. Empty where there is no /proc to look them up (macOS).
+    """
+    found = [
+        int(process.name)
+        for process in Path("/proc").glob("[0-9]*")
+        if _works_in(process, data) and _runs(process, "postgres")
+    ]
+    return [] if process_id(data) in found else found
+
+
+def end_orphans(data: Path, order: signal.Signals) -> int:
+    """Sends `order` to the orphans of this data folder; gives their number."""
+    found = orphans(data)
+    for process in found:
+        with suppress(OSError):
+            os.kill(process, order)
+    return len(found)
+
+
 def _first_number(file: Path) -> int | None:
     try:
         return int(file.read_text().splitlines()[0])
@@ -142,6 +171,13 @@ def _first_number(file: Path) -> int | None:
 def tail(text: str) -> str:
     """The last lines of what a program said, in one line."""
     return " / ".join(text.strip().splitlines()[-6:])[-1200:] or "no reason was given"
+
+
+def _runs(process: Path, program: str) -> bool:
+    try:
+        return Path(os.readlink(process / "exe").removesuffix(" (deleted)")).name == program
+    except OSError:
+        return False
 
 
 def _works_in(process: Path, folder: Path) -> bool:

@@ -39,6 +39,7 @@ from app.db.cluster import (
     answers,
     binaries,
     check_version,
+    end_orphans,
     forget_the_dead,
     lock,
     process_id,
@@ -51,9 +52,13 @@ from app.db.cluster import (
 log = logging.getLogger("minga.embedded")
 
 READY_SECONDS = 120.0
-PREDECESSOR_SECONDS = 15.0
+PREDECESSOR_SECONDS = 60.0
+ORPHAN_SECONDS = 4.0
+"""How long the processes of a killed server may take to notice; then they are told, and at twice that time ended."""
 STOP_SECONDS = 30.0
 WATCH_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 5.0
+"""A server that does not come back (a full disk) is tried again so often, not without end and rest."""
 LOG_LIMIT_BYTES = 8_000_000
 SERVER_SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
@@ -200,7 +205,7 @@ class EmbeddedPostgres:
         command = [*self._launcher, str(binaries() / "postgres"), "-D", str(self.data)]
         for name, value in {**self._settings, "unix_socket_directories": str(self._sockets)}.items():
             command += ["-c", f"{name}={value}"]
-        limit = time.monotonic() + PREDECESSOR_SECONDS
+        begun = time.monotonic()
         while True:
             said_before = self.log_file.stat().st_size if self.log_file.exists() else 0
             output = os.open(self.log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -214,8 +219,13 @@ class EmbeddedPostgres:
                 return self._wait_until_ready()
             except EmbeddedPostgresError as error:
                 said = self.log_file.read_bytes()[said_before:].decode(errors="replace")
-                if not NOT_YET_GONE.search(said) or time.monotonic() > limit:
+                waited = time.monotonic() - begun
+                if not NOT_YET_GONE.search(said) or waited > PREDECESSOR_SECONDS:
                     raise EmbeddedPostgresError(f"{error} on {self.data}: {tail(said)}") from error
+            if waited > ORPHAN_SECONDS:
+                order = signal.SIGQUIT if waited < 2 * ORPHAN_SECONDS else signal.SIGKILL
+                if end_orphans(self.data, order):
+                    log.warning("processes of a killed server lived on; they were sent %s", order.name)
             time.sleep(0.25)
             forget_the_dead(self.data, self._sockets)
 
@@ -271,7 +281,8 @@ class EmbeddedPostgres:
             shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _keep_up(self) -> None:
-        while not self._leaving.wait(WATCH_SECONDS):
+        pause = WATCH_SECONDS
+        while not self._leaving.wait(pause):
             gone = self._server is not None and self._server.poll() is not None
             if not gone and self._sockets and answers(self._sockets):
                 continue
@@ -283,8 +294,10 @@ class EmbeddedPostgres:
                         self._server = None
                     self._bring_up()
                 log.warning("the embedded PostgreSQL is back")
+                pause = WATCH_SECONDS
             except (EmbeddedPostgresError, OSError, psycopg.Error, subprocess.TimeoutExpired) as error:
                 log.error("the embedded PostgreSQL did not come back: %s", error)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _address(self, role: str, database: str) -> str:
         if self._sockets is None:

@@ -15,6 +15,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from app.db.readers import Readers
+from app.db.room import Room
 
 type_row = tuple[Any, ...]
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -50,10 +51,14 @@ def driver_url(database_url: str) -> str:
 
 
 class Database:
-    """A pool of connections to one PostgreSQL, and half as many readers. Open it with `async with`."""
+    """A pool of connections to one PostgreSQL, and half as many readers. Open it with `async with`.
 
-    def __init__(self, url: str, *, size: int = 10) -> None:
+    With a `room`, transactions are refused while its disk is nearly full.
+    """
+
+    def __init__(self, url: str, *, size: int = 10, room: Room | None = None) -> None:
         self.url = driver_url(url)
+        self._room = room
         self.readers = Readers(self.url, SESSION_OPTIONS, max(1, size // 2))
         self._channels: set[str] = set()
         self._ringing: asyncio.Task[None] | None = None
@@ -85,8 +90,15 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection inside one transaction, committed on leaving, rolled back on any exception."""
+    async def transaction(self, *, vital: bool = False) -> AsyncIterator[Connection]:
+        """A connection inside one transaction, committed on leaving, rolled back on any exception.
+
+        What is `vital` is small or takes something back: it may use the reserve on the disk.
+
+        Errors: psycopg.errors.DiskFull when there is no room.
+        """
+        if not vital:
+            self.check_room()
         async with self.pool.connection() as connection:
             _rings.pop(connection, None)
             async with connection.transaction():
@@ -94,6 +106,11 @@ class Database:
             self._channels |= _rings.pop(connection, set())
         if self._channels and (self._ringing is None or self._ringing.done()):
             self._ringing = asyncio.create_task(self._ring())
+
+    def check_room(self) -> None:
+        """Passes when there is room to write, as far as we can see. Errors: psycopg.errors.DiskFull."""
+        if self._room is not None:
+            self._room.check()
 
     async def _ring(self) -> None:
         """Rings once for all who committed meanwhile. A ring that is lost costs those who wait some time, no more."""

@@ -104,6 +104,7 @@ class _Reader:
         self._results: list[pq.abc.PGresult] = []
         self._names: dict[bytes, bytes] = {}
         self._count = 0
+        self._listening = True
         self._loop.add_reader(self._file, self._readable)
 
     async def run(self, statement: bytes, values: Sequence[bytes | None]) -> list[Row]:
@@ -153,13 +154,19 @@ class _Reader:
                     waiting.set_result(found)
                 return
         except psycopg.Error as error:
-            self._loop.remove_reader(self._file)
+            self._listen_no_more()
             if waiting is not None and not waiting.done():
                 waiting.set_exception(error)
 
+    def _listen_no_more(self) -> None:
+        # Once only: libpq closes the file of a broken connection, and its number may be somebody else's by now.
+        if self._listening:
+            self._listening = False
+            self._loop.remove_reader(self._file)
+
     async def close(self) -> None:
         """Ends the connection."""
-        self._loop.remove_reader(self._file)
+        self._listen_no_more()
         with suppress(psycopg.Error):
             await self._connection.close()
 

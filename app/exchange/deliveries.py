@@ -171,7 +171,7 @@ async def send_due(database: Database, settings: Settings, receiver: Receiver) -
                 [LEASE_SECONDS, receiver.id],
             )
         outcome, answer = await _attempt(settings, receiver, message, payload)
-        async with database.transaction() as connection:
+        async with database.transaction(vital=True) as connection:
             pause = await _settle(connection, receiver, message, outcome, answer)
         if pause or receiver.status != "active" or time.monotonic() > ends_at:
             break

@@ -143,7 +143,7 @@ def _add(router: APIRouter, kind: Kind, form: str) -> None:
         filters = narrowed(caller, kind, asked)
         database: Database = request.app.state.database
         if caller.is_member:
-            async with database.transaction() as connection:
+            async with database.transaction(vital=True) as connection:
                 details = {"kind": kind.name, "format": form, "resumed": asked["after"] is not None}
                 actor = audit.by(caller)
                 await audit.record(

@@ -76,6 +76,7 @@ class Worker:
                 await import_work.give_back(self._database, self._import)
 
     async def _imports(self) -> None:
+        self._database.check_room()
         job = await import_work.claim(self._database)
         if job is None:
             await self._bell.wait(JOBS_CHANNEL, IDLE_SECONDS)

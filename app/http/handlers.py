@@ -19,6 +19,8 @@ from app.http.openapi_document import PROBLEM_TYPE
 from app.http.problem import Fault, Problem
 
 RETRY_SECONDS = "2"
+ROOM_SECONDS = "60"
+"""Room on a disk does not come back within seconds."""
 
 _log = logging.getLogger("app.http")
 
@@ -66,8 +68,10 @@ def log_failure(error: BaseException, level: int = logging.ERROR) -> None:
 
 
 def from_database(error: psycopg.Error) -> Problem:
-    """The problem a failure of the database is to a client: 503, because trying again may help."""
+    """The problem a failure of the database is to a client: 507 without room on its disk, else 503; try again."""
     log_failure(error, logging.WARNING)
+    if isinstance(error, psycopg.errors.DiskFull):
+        return Problem("insufficient-storage", headers={"Retry-After": ROOM_SECONDS})
     return Problem("unavailable", headers={"Retry-After": RETRY_SECONDS})
 
 

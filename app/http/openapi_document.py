@@ -47,7 +47,13 @@ _METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 _JSON_TYPE = re.compile(r"application/([a-z.-]+\+)?json")
 _PATH_PARAMETER = re.compile(r"\{([a-z_]+)\}")
 _EXAMPLE_HOST = "https://minga.example"
-_RESPONSE_HEADERS = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
+_RESPONSE_HEADERS = {
+    401: ("WWW-Authenticate",),
+    405: ("Allow",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+    507: ("Retry-After",),
+}
 _HEADER_CODES = {
     "idempotency-key": ("invalid-header", "idempotency-in-flight", "idempotency-mismatch"),
     "if-match": ("invalid-header", "precondition-required", "stale-version"),
@@ -150,9 +156,11 @@ def _resolve(document: dict[str, Any], registered: Registered) -> dict[str, Any]
     return renamed
 
 
-def _common_codes(path: str, operation: Mapping[str, Any]) -> set[str]:
+def _common_codes(method: str, path: str, operation: Mapping[str, Any]) -> set[str]:
     """The problem codes an operation can give because of what it is."""
     codes = {"bad-request", "internal", "unavailable"}
+    if method != "get" and path.startswith("/v1/"):
+        codes.add("insufficient-storage")
     parameters = operation.get("parameters", ())
     if path.startswith(("/v1/", "/oauth/")):
         codes.add("rate-limited")
@@ -191,13 +199,13 @@ def _problem_answer(status: int, codes: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def _answers(path: str, operation: Mapping[str, Any]) -> dict[str, Any]:
+def _answers(method: str, path: str, operation: Mapping[str, Any]) -> dict[str, Any]:
     """The answers of an operation: those it declared, a problem answer for each status its codes have."""
     given: dict[str, Any] = operation.get("responses", {})
     declared = {status: answer[DECLARED] for status, answer in given.items() if DECLARED in answer}
     if not declared:
         declared = {status: answer for status, answer in given.items() if status != "422"}
-    codes = set() if operation.get("x-own-errors") else _common_codes(path, operation)
+    codes = set() if operation.get("x-own-errors") else _common_codes(method, path, operation)
     found: dict[str, Any] = {}
     for status, answer in declared.items():
         if "x-codes" in answer:
@@ -275,7 +283,7 @@ def assemble(raw: Mapping[str, Any], registered: Registered) -> dict[str, Any]:
             if method in item:
                 operation = item[method]
                 _path_parameters(path, operation)
-                operation["responses"] = _answers(path, operation)
+                operation["responses"] = _answers(method, path, operation)
                 operation.pop("x-own-errors", None)
         document["paths"][path] = {method: item[method] for method in _METHODS if method in item}
     components["headers"] = {name: {"schema": {"type": "string"}} | header for name, header in sorted(HEADERS.items())}

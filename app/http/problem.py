@@ -68,6 +68,7 @@ CODES: dict[str, tuple[int, str]] = {
     # 5xx
     "internal": (500, "Something went wrong on our side."),
     "unavailable": (503, "The service cannot answer right now; try again."),
+    "insufficient-storage": (507, "There is no room for this now; try again later."),
 }
 
 

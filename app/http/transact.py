@@ -25,6 +25,8 @@ from app.http.problem import Problem
 RETRIES = 3
 KEPT_HOURS = 48
 CLEANED_AT_ONCE = 2000
+_VITAL = re.compile(r"/oauth/.*|/v1/credentials(/.*)?|.*/(erase|quarantine|suspend|leave)")
+"""What protects somebody is done even when the disk is nearly full."""
 
 _KEY = re.compile("[!-~]([ -~]{0,253}[!-~])?")
 
@@ -47,7 +49,7 @@ async def transact(
 
     **Errors:** what `work` raises (everything is rolled back); 400 `invalid-header`, 409 `idempotency-in-flight` or
     `secret-already-shown`, 410 `withdrawn` (the record was erased since), 422 `idempotency-mismatch`; 503
-    `unavailable` after three retries. **Source:** rules B10, safety W1, W9.
+    `unavailable` after three retries; 507 `insufficient-storage`. **Source:** rules B10, safety W1, W9.
     """
     key = None
     if idempotent and credential_id is not None:
@@ -58,10 +60,11 @@ async def transact(
         key_digest, request_digest = await _digests(request, credential_id, key)
         work = _once(work, key_digest, request_digest, holds_secret)
     database: Database = request.app.state.database
+    vital = request.method == "DELETE" or _VITAL.fullmatch(request.scope["path"]) is not None
     attempt = 0
     while True:
         try:
-            async with database.transaction() as connection:
+            async with database.transaction(vital=vital) as connection:
                 return await work(connection)
         except (SerializationFailure, DeadlockDetected):
             if attempt == RETRIES:

@@ -126,7 +126,7 @@ async def _tell_refusal(request: Request, client_id: str) -> None:
     if not credentials.is_client_id(client_id) or not identity.refusal_is_news(client_id):
         return
     database: Database = request.app.state.database
-    async with database.transaction() as connection:
+    async with database.transaction(vital=True) as connection:
         cursor = await connection.execute(
             "SELECT id, organisation_id FROM credential WHERE client_id = %(client_id)s", {"client_id": client_id}
         )

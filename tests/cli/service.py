@@ -15,7 +15,7 @@ import httpx
 
 from app.db.migrate import ROOT
 
-READY_SECONDS = 60
+PATIENCE_SECONDS = 300
 
 
 @dataclass
@@ -28,11 +28,11 @@ class Service:
     data: Path
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=10)
+        return httpx.get(self.url + path, timeout=PATIENCE_SECONDS)
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(40)
+        return self.process.wait(PATIENCE_SECONDS)
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -44,7 +44,9 @@ def environment(**settings: str) -> dict[str, str]:
 def minga(*words: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """A command that ends by itself."""
     command = [sys.executable, "-m", "app.cli", *words]
-    return subprocess.run(command, cwd=cwd, env=environment(**settings), capture_output=True, text=True, timeout=90)
+    return subprocess.run(
+        command, cwd=cwd, env=environment(**settings), capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
 
 
 @contextmanager
@@ -70,7 +72,7 @@ def serving(folder: Path, *words: str, **settings: str) -> Iterator[Service]:
             with suppress(ProcessLookupError):
                 os.kill(left, signal.SIGKILL)
         # A killed process is gone a moment later, on a busy machine much later.
-        wait_until(lambda: not processes(folder), 20)
+        wait_until(lambda: not processes(folder), PATIENCE_SECONDS)
 
 
 def _until_ready(process: subprocess.Popen[str], log: Path) -> tuple[str, str]:
@@ -104,7 +106,7 @@ def processes(folder: Path) -> list[int]:
     return found
 
 
-def wait_until(condition: Callable[[], object], seconds: float) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
     """Come back when the condition holds. Errors: AssertionError after so many seconds."""
     limit = time.monotonic() + seconds
     while not condition():
@@ -115,7 +117,7 @@ def wait_until(condition: Callable[[], object], seconds: float) -> None:
 def status(url: str) -> int:
     """The status of an address, 0 when nobody answers."""
     try:
-        return httpx.get(url, timeout=10).status_code
+        return httpx.get(url, timeout=PATIENCE_SECONDS).status_code
     except httpx.TransportError:
         return 0
 

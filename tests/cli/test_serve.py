@@ -27,7 +27,7 @@ def token(url: str, data: Path) -> str:
         f"{url}/oauth/token",
         data={"grant_type": "client_credentials"},
         auth=(told["client_id"], told["client_secret"]),
-        timeout=10,
+        timeout=300,
     )
     assert answer.status_code == 200, answer.text
     return str(answer.json()["access_token"])
@@ -54,7 +54,7 @@ def test_first_start_second_start_and_orderly_end(tmp_path: Path) -> None:
         assert json.loads((again.data / "demo-credential.json").read_bytes()) == shown
         assert len(again.get("/v1/issues?limit=50").json()["items"]) == 12
         again.process.send_signal(signal.SIGINT)
-        assert again.process.wait(40) == 0
+        assert again.process.wait(300) == 0
     assert processes(tmp_path) == []
 
 
@@ -91,7 +91,7 @@ def test_killed_service_leaves_nothing_after_restart_and_end(tmp_path: Path) -> 
     with serving(tmp_path, "--port", "0") as service:
         headers = {"Authorization": f"Bearer {token(service.url, service.data)}"}
         body = {"title": "Kept through a kill", "language": "en"}
-        made = httpx.post(f"{service.url}/v1/issues", json=body, headers=headers, timeout=10)
+        made = httpx.post(f"{service.url}/v1/issues", json=body, headers=headers, timeout=300)
         assert made.status_code == 201, made.text
         database = process_id(service.data / "pgdata")
         service.process.kill()
@@ -99,7 +99,7 @@ def test_killed_service_leaves_nothing_after_restart_and_end(tmp_path: Path) -> 
         with serving(tmp_path, "--port", "0") as again:
             assert process_id(again.data / "pgdata") == database, "the server left behind is used again"
             headers = {"Authorization": f"Bearer {token(again.url, again.data)}"}
-            kept = httpx.get(f"{again.url}/v1/issues/{made.json()['id']}", headers=headers, timeout=10)
+            kept = httpx.get(f"{again.url}/v1/issues/{made.json()['id']}", headers=headers, timeout=300)
             assert kept.json()["title"] == body["title"]
             assert again.stop() == 0
         assert processes(tmp_path) == []
@@ -114,7 +114,7 @@ def test_killed_database_comes_back_under_writes_by_itself(tmp_path: Path) -> No
         headers = {"Authorization": f"Bearer {token(service.url, service.data)}"}
 
         def write() -> None:
-            with httpx.Client(base_url=service.url, headers=headers, timeout=20) as client:
+            with httpx.Client(base_url=service.url, headers=headers, timeout=300) as client:
                 while not over.is_set():
                     answer = client.post("/v1/issues", json={"title": "Written under fire", "language": "en"})
                     answers.add(answer.status_code)
@@ -123,19 +123,19 @@ def test_killed_database_comes_back_under_writes_by_itself(tmp_path: Path) -> No
 
         writer = threading.Thread(target=write)
         writer.start()
-        wait_until(lambda: len(acknowledged) > 20, 20)
+        wait_until(lambda: len(acknowledged) > 20)
         database = process_id(service.data / "pgdata")
         assert database is not None
         for process in processes(service.data / "pgdata"):
             os.kill(process, signal.SIGKILL)
         assert service.get("/healthz").status_code == 200
         before = len(acknowledged)
-        wait_until(lambda: len(acknowledged) > before + 5, 10)
+        wait_until(lambda: len(acknowledged) > before + 5)
         over.set()
         writer.join()
         assert process_id(service.data / "pgdata") != database
         assert answers <= {201, 503}
-        with httpx.Client(base_url=service.url, headers=headers, timeout=20) as client:
+        with httpx.Client(base_url=service.url, headers=headers, timeout=300) as client:
             for id_ in acknowledged:
                 assert client.get(f"/v1/issues/{id_}").status_code == 200
         assert service.stop() == 0
@@ -156,11 +156,11 @@ def test_workers_are_replaced_and_end_with_their_parent(tmp_path: Path) -> None:
         environment = b"".join(Path(f"/proc/{process}/environ").read_bytes() for process in before)
         assert (service.data / "secret").read_bytes() not in environment
         os.kill(min(before), signal.SIGKILL)
-        wait_until(lambda: len(workers()) == 2 and workers() != before, 20)
-        wait_until(lambda: status(f"{service.url}/readyz") == 200, 20)
+        wait_until(lambda: len(workers()) == 2 and workers() != before)
+        wait_until(lambda: status(f"{service.url}/readyz") == 200)
         service.process.kill()
         service.process.wait()
-        wait_until(lambda: not workers(), 15)
+        wait_until(lambda: not workers())
         assert status(f"{service.url}/healthz") == 0
         with serving(tmp_path, "--port", "0", "--workers", "2") as again:
             assert again.get("/v1/issues").status_code == 200
@@ -173,7 +173,7 @@ def test_requests_in_flight_end_before_the_service_does(tmp_path: Path) -> None:
     with serving(tmp_path, "--port", "0", MINGA_RATE_LIMIT="off") as service:
 
         def read() -> None:
-            with httpx.Client(base_url=service.url, timeout=20) as client:
+            with httpx.Client(base_url=service.url, timeout=300) as client:
                 try:
                     while True:
                         results.append(client.get("/v1/issues?view=full&limit=50").status_code)
@@ -183,7 +183,7 @@ def test_requests_in_flight_end_before_the_service_does(tmp_path: Path) -> None:
         readers = [threading.Thread(target=read) for _ in range(4)]
         for reader in readers:
             reader.start()
-        wait_until(lambda: len(results) > 20, 20)
+        wait_until(lambda: len(results) > 20)
         assert service.stop() == 0
         for reader in readers:
             reader.join()
@@ -207,7 +207,7 @@ def test_what_is_not_http_is_refused_and_heads_are_limited(tmp_path: Path) -> No
         host, _, port = service.url.removeprefix("http://").partition(":")
 
         def answer_to(*parts: bytes) -> bytes:
-            with socket.create_connection((host, int(port)), timeout=10) as line:
+            with socket.create_connection((host, int(port)), timeout=300) as line:
                 answer = b""
                 try:
                     for part in parts:
@@ -244,7 +244,7 @@ def test_demonstration_credential_is_taken_back_where_others_can_reach_the_servi
             f"http://127.0.0.1:{port}/oauth/token",
             data={"grant_type": "client_credentials"},
             auth=(told["client_id"], told["client_secret"]),
-            timeout=10,
+            timeout=300,
         )
         assert answer.status_code == 401
 

@@ -14,7 +14,15 @@ import psycopg
 import pytest
 
 from app.db.account import Account, launcher, server_account
-from app.db.cluster import EmbeddedPostgresError, binaries, check_version, process_id, socket_folder
+from app.db.cluster import (
+    EmbeddedPostgresError,
+    binaries,
+    check_version,
+    end_orphans,
+    orphans,
+    process_id,
+    socket_folder,
+)
 from app.db.embedded import EmbeddedPostgres
 from app.db.migrate import ROOT
 
@@ -52,11 +60,23 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until(condition: object, seconds: float = 15) -> None:
+def wait_until(condition: object, seconds: float = 120) -> None:
     limit = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < limit, "it did not happen in time"
         time.sleep(0.05)
+
+
+def children_of(process: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def alive(process: int) -> bool:
+    """Whether a process of this number is there, and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
 
 
 def test_application_role_owns_its_database_and_is_not_superuser(home: Path) -> None:
@@ -118,14 +138,69 @@ def test_killed_server_starts_again_at_the_next_start(home: Path) -> None:
     assert not answers(url)
 
 
-def test_killed_server_is_back_within_ten_seconds_while_watched(home: Path) -> None:
+def test_killed_server_is_back_by_itself_while_watched(home: Path) -> None:
     with EmbeddedPostgres(home, settings=QUICK) as server:
         server.watch()
         for _ in range(2):
             killed = process_id(server.data)
             assert killed is not None
             os.kill(killed, signal.SIGKILL)
-            wait_until(lambda: process_id(server.data) != killed and answers(server.url), 10)  # noqa: B023
+            wait_until(lambda: process_id(server.data) != killed and answers(server.url), 120)  # noqa: B023
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc")
+@pytest.mark.parametrize("watched", [True, False], ids=["watched", "next start"])
+def test_children_that_outlive_a_killed_server_do_not_keep_it_from_coming_back(home: Path, watched: bool) -> None:
+    with EmbeddedPostgres(home, settings=QUICK) as server, subprocess.Popen(["sleep", "600"], cwd=home) as stranger:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE kept (id int)")
+        killed = process_id(server.data)
+        assert killed is not None
+        assert orphans(server.data) == []  # while the server lives, nobody is an orphan
+        children = children_of(killed)
+        try:
+            for child in children:
+                os.kill(child, signal.SIGSTOP)  # asleep, they do not notice that the server is gone
+            os.kill(killed, signal.SIGKILL)
+            if watched:
+                server.watch()
+                wait_until(lambda: process_id(server.data) != killed and answers(server.url), 120)
+            else:
+                with EmbeddedPostgres(home, settings=QUICK) as second:
+                    assert answers(second.url)
+            assert one(server.url, "SELECT count(*) FROM kept") == 0
+            assert not any(alive(child) for child in children)
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGCONT)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc")
+def test_only_programs_of_the_server_in_its_own_folder_are_orphans(home: Path, tmp_path: Path) -> None:
+    """Neither an operator's shell in the data folder nor the processes of another server are ever signalled."""
+    with (
+        EmbeddedPostgres(home, settings=QUICK) as server,
+        EmbeddedPostgres(tmp_path / "other", settings=QUICK) as other,
+    ):
+        killed = process_id(server.data)
+        assert killed is not None
+        child = children_of(killed)[0]
+        os.kill(child, signal.SIGSTOP)
+        with subprocess.Popen(["sleep", "600"], cwd=server.data) as shell:
+            try:
+                os.kill(killed, signal.SIGKILL)
+                wait_until(lambda: orphans(server.data) == [child], 60)
+                end_orphans(server.data, signal.SIGKILL)
+                wait_until(lambda: orphans(server.data) == [], 60)
+                assert shell.poll() is None
+                assert answers(other.url)
+            finally:
+                shell.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGCONT)
 
 
 def test_stop_does_not_signal_a_stranger_whose_number_is_in_a_stale_pid_file(home: Path) -> None:

@@ -1,11 +1,14 @@
 """The readers give what a connection gives, and survive what befalls a connection."""
 
 import asyncio
+import os
+import socket
 from datetime import UTC, datetime
 from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import pq
 
 from app.db.pool import Database
 from app.db.readers import STATEMENTS_KEPT, numbered
@@ -55,6 +58,33 @@ async def test_a_dead_connection_costs_no_request(database: Database) -> None:
         await connection.execute("SELECT pg_terminate_backend(%s)", [first[0]])
     (second,) = await (await database.readers.execute(own)).fetchall()
     assert second != first
+
+
+async def test_the_number_of_a_dead_connections_file_belongs_to_whoever_has_it_next(database: Database) -> None:
+    """A server that dies closes the connection's file; closing the reader afterwards must not touch the new owner."""
+    (first,) = await (await database.readers.execute("SELECT pg_backend_pid()")).fetchall()
+    reader = await database.readers._places.get()
+    assert reader is not None
+    ours, theirs = socket.socketpair()
+    async with database.connection() as connection:
+        await connection.execute("SELECT pg_terminate_backend(%s)", [first[0]])
+    async with asyncio.timeout(120):
+        while reader._wire.status == pq.ConnStatus.OK:  # noqa: ASYNC110 (nobody tells when the kernel has)
+            await asyncio.sleep(0.01)
+    os.dup2(ours.fileno(), reader._file)  # as the kernel gives the lowest free number to the next file
+    heard = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(reader._file, heard.set)
+    try:
+        await reader.close()
+        theirs.send(b"still heard")
+        await asyncio.wait_for(heard.wait(), 120)
+    finally:
+        loop.remove_reader(reader._file)
+        os.close(reader._file)
+        ours.close()
+        theirs.close()
+        database.readers._places.put_nowait(None)
 
 
 async def test_an_error_is_raised_and_leaves_no_damage(database: Database) -> None:

@@ -17,6 +17,7 @@ from tests.records.bodies import publishable
 
 pytestmark = pytest.mark.anyio
 WRITERS = 8
+ENOUGH = 20
 
 
 @pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
@@ -35,7 +36,7 @@ async def _run(service: Service, seconds: int) -> None:
     network = await asyncio.to_thread(lambda: service.member("Example Network", network=True))
     members = [connect(service, owner) for owner in owners]
     reading, inviting = connect(service, reader), connect(service, network)
-    async with httpx.AsyncClient(base_url=service.url, timeout=60) as http:
+    async with httpx.AsyncClient(base_url=service.url, timeout=300) as http:
         headers = [await bearer(one) for one in (*members, reading)]
         followers = [
             Follower(http, headers[-1], {"limit": 1}),
@@ -55,17 +56,19 @@ async def _run(service: Service, seconds: int) -> None:
         await moving
         over.set()
         await asyncio.gather(*following)
-        await asyncio.sleep(1)
         for follower in followers:
-            await follower.catch_up()
             held, url = {}, "/v1/issues?limit=200&sort=created_at"
             while url:
                 page = (await http.get(url, headers=follower.headers)).json()
                 held |= {item["id"]: item["version"] for item in page["items"]}
                 url = page["next"]
-            assert follower.versions == held
+            patience = time.monotonic() + 300
+            while follower.versions != held:  # something of PostgreSQL's own may still hold the feed back
+                assert time.monotonic() < patience
+                await follower.catch_up()
+                await asyncio.sleep(0.1)
             assert all(acknowledged.get(record_id, 0) <= version for record_id, version in held.items())
-        assert len(acknowledged) > 20
+        assert len(acknowledged) > ENOUGH
         assert followers[0].resyncs + followers[1].resyncs > 0
     for one in (*members, reading, inviting):
         await one.aclose()
@@ -92,7 +95,7 @@ async def write(
     """Makes, changes, tightens, relaxes, withdraws and restores records of its own."""
     chance = random.Random(seed)
     own: list[dict[str, Any]] = []
-    while time.monotonic() < ends_at:
+    while time.monotonic() < ends_at or len(acknowledged) <= ENOUGH:
         label = chance.choice(["clear", "green", "amber", "amber+strict"])
         marking = {"tlp": label, **({"audience": chance.choice(audience)} if label.startswith("amber") else {})}
         if not own or chance.random() < 0.3:

@@ -38,6 +38,7 @@ class Receiver:
     status: int = 200
     echo: bool = True
     delay_seconds: float = 0
+    answered: int = 0
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
 
@@ -60,6 +61,7 @@ async def receiving() -> AsyncIterator[Receiver]:
             receiver.headers.append(headers)
             receiver.bodies.append(body)
             await asyncio.sleep(receiver.delay_seconds)
+            receiver.answered += receiver.delay_seconds > 0
             message = json.loads(body)
             echo = json.dumps(message["data"]) if receiver.echo else "{}"
             writer.write(f"HTTP/1.1 {receiver.status} X\r\nContent-Length: {len(echo)}\r\n\r\n{echo}".encode())
@@ -77,7 +79,7 @@ async def receiving() -> AsyncIterator[Receiver]:
         server.close()
 
 
-async def until(condition: Callable[[], Any], seconds: float = 12) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 120) -> None:
     """Waits for a condition, which may be a coroutine's. Errors: TimeoutError."""
     async with asyncio.timeout(seconds):
         while True:
@@ -165,10 +167,10 @@ async def test_no_message_without_an_echo(client: httpx.AsyncClient, make_organi
         webhook = await registered(client, owner, receiver.url)
         await until(lambda: receiver.bodies)
         await made(client, owner, tlp="green")
+        await until(lambda: newest(client, owner, webhook, last_outcome="challenge-not-echoed"))
         await asyncio.sleep(1)
         assert receiver.messages == []
         assert (await shown(client, owner, webhook))["status"] == "unverified"
-        assert (await log(client, owner, webhook))[0]["last_outcome"] == "challenge-not-echoed"
         answer = await client.post(f"/v1/webhooks/{webhook['id']}/test", headers=owner.headers)
         assert answer.status_code == 409
 
@@ -195,21 +197,28 @@ async def test_failed_message_is_repeated_under_its_id_with_growing_pauses(
     async with receiving() as receiver:
         webhook = await active(client, owner, receiver.url)
         receiver.status = 503
+
+        async def attempts(number: int) -> bool:
+            return bool((await log(client, owner, webhook))[0]["attempts"] >= number)
+
         await made(client, owner, tlp="green")
         await until(lambda: receiver.messages)
         for attempt in range(1, 4):
-            await until(lambda attempt=attempt: newest(client, owner, webhook, attempts=attempt))  # type: ignore[misc]
-            assert len(receiver.messages) == attempt
+            await until(lambda attempt=attempt: attempts(attempt))  # type: ignore[misc]
+            assert len(receiver.messages) >= attempt
             await again_at_once(app)
             await until(lambda attempt=attempt: len(receiver.messages) > attempt)  # type: ignore[misc]
         receiver.status = 200
-        await asyncio.sleep(0.2)
-        await again_at_once(app)
-        await until(lambda: newest(client, owner, webhook, status="delivered"))
+
+        async def delivered() -> bool:
+            await again_at_once(app)
+            return await newest(client, owner, webhook, status="delivered")
+
+        await until(delivered)
         ids = [headers["webhook-id"] for headers, body in zip(receiver.headers, receiver.bodies, strict=True)]
         assert len(set(ids[1:])) == 1
         stamps = [int(headers["webhook-timestamp"]) for headers in receiver.headers]
-        assert abs(stamps[-1] - time.time()) < 10
+        assert abs(stamps[-1] - time.time()) < 600
         assert sum(deliveries.BACKOFF_SECONDS) * 0.8 > 20 * 3600
         assert sum(deliveries.BACKOFF_SECONDS) > 86_400
 
@@ -239,12 +248,14 @@ async def test_gone_and_long_failure_disable_and_enabling_sends_what_waited(
         await until(lambda: receiver.messages[-1]["data"]["id"] == first["id"])
         receiver.status = 500
         await client.post(f"/v1/webhooks/{webhook['id']}/test", headers=owner.headers)
-        async with app.state.database.connection() as connection:
-            for _ in range(20):
+
+        async def given_up() -> bool:
+            async with app.state.database.connection() as connection:
                 await connection.execute("UPDATE webhook_delivery SET attempts = 10 WHERE status = 'pending'")
-                await again_at_once(app)
-                await asyncio.sleep(0.1)
-        assert (await shown(client, owner, webhook))["reason"] == "failing"
+            await again_at_once(app)
+            return bool((await shown(client, owner, webhook))["reason"] == "failing")
+
+        await until(given_up)
         assert (await log(client, owner, webhook, status="failed"))[0]["event"] == "webhook.ping"
 
 
@@ -253,13 +264,14 @@ async def test_slow_receiver_delays_no_other(client: httpx.AsyncClient, make_org
     async with receiving() as slow, receiving() as fast:
         await active(client, owner, slow.url)
         await active(client, other, fast.url)
-        slow.delay_seconds = 5
-        for _ in range(5):
+        slow.delay_seconds = 14  # a second less than a receiver has
+        await made(client, owner, tlp="green")
+        await until(lambda: slow.messages)
+        for _ in range(4):
             await made(client, owner, tlp="green")
-        started = time.monotonic()
         await until(lambda: len(fast.messages) == 5)
-        assert time.monotonic() - started < 4
-        assert len(slow.messages) <= 1, "one message at a time to one receiver"
+        assert slow.answered == 0, "the others were told while it took its time"
+        assert len(slow.messages) == 1, "one message at a time to one receiver"
 
 
 async def test_change_during_a_delivery_is_told_too(

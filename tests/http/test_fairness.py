@@ -39,8 +39,7 @@ async def p95_ms(http: httpx.AsyncClient, headers: dict[str, str], seconds: floa
 
 
 async def test_full_blast_of_one_leaves_another_its_speed(tmp_path: Path) -> None:
-    service = Service(tmp_path / "data")
-    service.environment["MINGA_RATE_LIMIT"] = "on"
+    service = Service(tmp_path / "data", MINGA_RATE_LIMIT="on")
     await asyncio.to_thread(service.start)
     try:
         loud, quiet = [await asyncio.to_thread(service.member, f"Example CSO {letter}") for letter in "AB"]

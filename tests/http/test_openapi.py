@@ -143,7 +143,7 @@ def test_two_forms_of_a_model_get_two_names() -> None:
     made = build_document(app)
     operation = made["paths"]["/v1/wanted/{id}"]["post"]
     assert list(operation["responses"]) == [
-        "201", "204", "400", "401", "403", "404", "409", "413", "415", "422", "429", "500", "503",
+        "201", "204", "400", "401", "403", "404", "409", "413", "415", "422", "429", "500", "503", "507",
     ]  # fmt: skip
     assert operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/WantedInput")
     assert operation["responses"]["201"]["content"]["application/json"]["schema"]["$ref"].endswith("/WantedOutput")

@@ -29,7 +29,7 @@ class Member:
 def token(service: Service, client: tuple[str, str]) -> dict[str, str]:
     """The header that carries a new token of this client."""
     form = {"grant_type": "client_credentials"}
-    answer = httpx.post(f"{service.url}/oauth/token", data=form, auth=client, timeout=20)
+    answer = httpx.post(f"{service.url}/oauth/token", data=form, auth=client, timeout=300)
     assert answer.status_code == 200, answer.text
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
@@ -52,7 +52,7 @@ def steward(service: Service, folder: Path, **settings: str) -> dict[str, str]:
 def admit(service: Service, by: dict[str, str], **details: Any) -> Member:
     """An organisation admitted by a steward, its entry claimed."""
     body = {"name": "Example CSO A", "kind": "civil-society-organisation", "country": "CD", **details}
-    with httpx.Client(base_url=service.url, timeout=20) as client:
+    with httpx.Client(base_url=service.url, timeout=300) as client:
         admitted = client.post("/v1/organisations", json=body, headers=by)
         assert admitted.status_code == 201, admitted.text
         claimed = client.post("/v1/organisations/claim", json={"claim_code": admitted.json()["claim_code"]})
@@ -67,11 +67,11 @@ def each_worker(service: Service, count: int) -> Iterator[list[httpx.Client]]:
     """A client for each worker: its one connection was accepted by that worker and is kept open."""
     clients: list[httpx.Client] = []
     found: dict[int, httpx.Client] = {}
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + 120
     try:
         while len(found) < count:
             assert time.monotonic() < limit, "one worker accepts every connection"
-            client = httpx.Client(base_url=service.url, timeout=20, limits=httpx.Limits(max_connections=1))
+            client = httpx.Client(base_url=service.url, timeout=300, limits=httpx.Limits(max_connections=1))
             clients.append(client)
             port = client.get("/healthz").extensions["network_stream"].get_extra_info("client_addr")[1]
             found.setdefault(_accepted_by(service, port), client)
@@ -90,6 +90,13 @@ def _accepted_by(service: Service, client_port: int) -> int:
         if words[1].endswith(server) and words[2].endswith(ends):
             return next(process for process in _children(service.process.pid) if _holds(process, words[9]))
     raise AssertionError("the connection is gone")
+
+
+def unread(service: Service) -> list[int]:
+    """For each connection that clients hold to the service, the bytes they sent which nobody has read yet."""
+    server, established = f":{int(service.url.rpartition(':')[2]):04X}", "01"
+    found = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [int(one[4].partition(":")[2], 16) for one in found if one[1].endswith(server) and one[3] == established]
 
 
 def _children(parent: int) -> list[int]:

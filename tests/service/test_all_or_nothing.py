@@ -102,7 +102,7 @@ async def fails_whole(disk: Disk, act: Act, expected: int, *, revised: bool = Tr
             assert disk.everything() != before
             disk.fail(0)
             return at - 1
-        assert answer.status_code == 503, answer.text
+        assert answer.status_code == 507, answer.text
         assert "Retry-After" in answer.headers
         assert disk.everything() == before, f"statement {at} left something behind"
     raise AssertionError("it never went through")

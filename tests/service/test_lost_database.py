@@ -15,7 +15,7 @@ from tests.service.writers import WRITERS, Log, check, finished, started
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc")
 
-BACK_SECONDS = 10
+BACK_SECONDS = 300
 SILENT_SECONDS = 2
 
 

@@ -93,20 +93,20 @@ def test_an_ended_membership_ends_the_view_everywhere_within_a_second(service: S
 def test_of_many_racing_patches_one_wins(service: Service, by: dict[str, str]) -> None:
     member = admit(service, by)
     made = httpx.post(
-        f"{service.url}/v1/issues", json={"title": "Race", "language": "en"}, headers=member.headers, timeout=20
+        f"{service.url}/v1/issues", json={"title": "Race", "language": "en"}, headers=member.headers, timeout=300
     )
     path = f"/v1/issues/{made.json()['id']}"
 
     def patch(number: int) -> int:
         headers = {**member.headers, "If-Match": '"1"'}
         return httpx.patch(
-            f"{service.url}{path}", json={"title": f"Race {number}"}, headers=headers, timeout=30
+            f"{service.url}{path}", json={"title": f"Race {number}"}, headers=headers, timeout=300
         ).status_code
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
         answers = Counter(threads.map(patch, range(AT_ONCE)))
     assert answers == {200: 1, 412: AT_ONCE - 1}
-    versions = httpx.get(f"{service.url}{path}/versions", headers=member.headers, timeout=20).json()["items"]
+    versions = httpx.get(f"{service.url}{path}/versions", headers=member.headers, timeout=300).json()["items"]
     assert [one["version"] for one in versions] == [2, 1]
 
 
@@ -116,7 +116,7 @@ def test_many_posts_with_one_key_make_one_record(service: Service, by: dict[str,
     body = {"title": "Once", "language": "en"}
 
     def post(_: int) -> httpx.Response:
-        return httpx.post(f"{service.url}/v1/issues", json=body, headers=headers, timeout=30)
+        return httpx.post(f"{service.url}/v1/issues", json=body, headers=headers, timeout=300)
 
     with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(post, range(20)))
@@ -127,7 +127,7 @@ def test_many_posts_with_one_key_make_one_record(service: Service, by: dict[str,
     assert again.status_code == 201
     assert again.headers["Idempotency-Replayed"] == "true"
     assert made == {again.json()["id"]}
-    listed = httpx.get(f"{service.url}/v1/issues?count=true", headers=member.headers, timeout=20).json()
+    listed = httpx.get(f"{service.url}/v1/issues?count=true", headers=member.headers, timeout=300).json()
     assert listed["total"] == 1
 
 
@@ -135,17 +135,17 @@ def test_a_key_is_its_credentials_own(service: Service, by: dict[str, str]) -> N
     one, other = admit(service, by), admit(service, by)
     body = {"title": "Only mine", "language": "en"}
     key = {"Idempotency-Key": "the same"}
-    mine = httpx.post(f"{service.url}/v1/issues", json=body, headers={**one.headers, **key}, timeout=20)
-    theirs = httpx.post(f"{service.url}/v1/issues", json=body, headers={**other.headers, **key}, timeout=20)
+    mine = httpx.post(f"{service.url}/v1/issues", json=body, headers={**one.headers, **key}, timeout=300)
+    theirs = httpx.post(f"{service.url}/v1/issues", json=body, headers={**other.headers, **key}, timeout=300)
     assert (mine.status_code, theirs.status_code) == (201, 201)
     assert mine.json()["id"] != theirs.json()["id"]
     assert "Idempotency-Replayed" not in theirs.headers
     second = httpx.post(
         f"{service.url}/v1/credentials", json={"label": "second", "scopes": ["records:write"]}, headers=one.headers,
-        timeout=20,
+        timeout=300,
     ).json()  # fmt: skip
     headers = token(service, (second["client_id"], second["client_secret"]))
-    again = httpx.post(f"{service.url}/v1/issues", json=body, headers={**headers, **key}, timeout=20)
+    again = httpx.post(f"{service.url}/v1/issues", json=body, headers={**headers, **key}, timeout=300)
     assert again.status_code == 201
     assert "Idempotency-Replayed" not in again.headers
 

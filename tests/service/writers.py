@@ -37,7 +37,7 @@ class Log:
 def write(url: str, headers: dict[str, str], log: Log, name: str) -> None:
     """Creates records that refer to one another and amends them, until the log is over or nobody answers."""
     number = 0
-    with httpx.Client(base_url=url, headers=headers, timeout=30) as client, suppress(httpx.TransportError):
+    with httpx.Client(base_url=url, headers=headers, timeout=300) as client, suppress(httpx.TransportError):
         while not log.over.is_set():
             number += 1
             key = f"{name} {number} {random.random()}"
@@ -77,7 +77,7 @@ def started(service: Service, log: Log) -> list[threading.Thread]:
     for thread in threads:
         thread.start()
     before = len(log.made)
-    wait_until(lambda: len(log.made) > before + 12, 30)
+    wait_until(lambda: len(log.made) > before + 12)
     time.sleep(random.uniform(0, 0.3))
     return threads
 
@@ -92,7 +92,7 @@ def finished(log: Log, threads: list[threading.Thread]) -> None:
 def check(service: Service, log: Log) -> None:
     """Everything acknowledged is there, each key has one effect, and the doctor finds nothing."""
     headers = demonstration(service)
-    with httpx.Client(base_url=service.url, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=service.url, headers=headers, timeout=300) as client:
         for path, (version, title) in log.made.items():
             found = client.get(path)
             assert found.status_code == 200, (path, found.text)
