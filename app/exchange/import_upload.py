@@ -14,7 +14,7 @@ from app.db.pool import Database
 from app.exchange import cells, upload_lease
 from app.exchange.lines import MAXIMUM_LINES, CsvCutter, Line, NdjsonCutter, inflated
 from app.exchange.wake import JOBS_CHANNEL
-from app.http.problem import Problem, register
+from app.http.problem import Problem
 from app.identity import audit
 from app.identity.caller import Caller
 from app.records.kind import Kind
@@ -23,8 +23,6 @@ PART_LINES = 500
 PART_BYTES = 1_000_000
 ATOMIC_LINES = 5_000
 OPEN_AT_ONCE = 5
-
-register({"insufficient-storage": (507, "There is no room for this now; try again later.")})
 
 
 class _Receiver:
@@ -57,12 +55,10 @@ class _Receiver:
         packed = orjson.dumps([[line.number, line.value, line.code] for line in self._lines])
         values = [self._job_id, self._number, len(self._lines), packed]
         try:
-            async with self._database.connection() as connection:
+            async with self._database.transaction() as connection:  # which asks whether there is room
                 await connection.execute(
                     "INSERT INTO import_part (job_id, number, count, lines) VALUES (%s, %s, %s, %s)", values
                 )
-        except errors.DiskFull:
-            raise Problem("insufficient-storage", headers={"Retry-After": "60"}) from None
         except errors.ForeignKeyViolation:
             # The database was away for longer than the lease, and the same upload has begun anew meanwhile.
             raise Problem("unavailable", headers={"Retry-After": "2"}) from None

@@ -72,8 +72,7 @@ class Worker:
     async def __aexit__(self, *_: object) -> None:
         await tasks.end([*self._tasks, *self._sending])
         if self._import is not None:
-            with suppress(psycopg.Error):  # then the lease ends by itself
-                await import_work.give_back(self._database, self._import)
+            await self._give_back(self._import)
 
     async def _imports(self) -> None:
         self._database.check_room()
@@ -85,10 +84,15 @@ class Worker:
         try:
             await import_work.work(self._database, self._kinds, job)
         except psycopg.Error:
-            raise  # the lease ends by itself, and the import goes on where it was
+            await self._give_back(job)  # the import goes on where it was
+            raise
         except Exception:
             await import_work.give_up(self._database, job)
             raise
+
+    async def _give_back(self, job: Job) -> None:
+        with suppress(psycopg.Error):  # then the lease ends by itself
+            await import_work.give_back(self._database, job)
 
     async def _fill(self) -> None:
         if not await deliveries.fill(self._database):
