@@ -21,8 +21,9 @@ import orjson
 
 from app.db.ids import new_id
 from app.db.pool import Connection, Database
-from app.exchange import feed, guard, signing, standing
-from app.exchange.feed import Place, Wanted
+from app.exchange import feed, feed_place, guard, signing, standing
+from app.exchange.feed import Wanted
+from app.exchange.feed_place import Place
 from app.exchange.wake import JOBS_CHANNEL
 from app.identity import audit
 from app.records.state import instant
@@ -92,7 +93,7 @@ async def _fill_one(database: Database, webhook_id: UUID) -> bool:
         caller = await standing.organisation(connection, organisation_id)
         if caller is None:
             return False
-        end = await feed.now(connection)
+        end = await feed_place.now(connection)
         restored = bytes(lineage) != end.lineage
         place = end if restored else Place(xid, seq, end.lineage)
         found = await feed.page(connection, caller, Wanted(tuple(kinds)), place, PAGE_CHANGES)

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from app.db.ids import new_id
 from app.db.pool import Connection, Database
-from app.exchange import feed, guard, signing
+from app.exchange import feed_place, guard, signing
 from app.exchange.deliveries import SECRET_PURPOSE
 from app.exchange.wake import JOBS_CHANNEL
 from app.exchange.webhook_shapes import (
@@ -189,7 +189,7 @@ def webhook_router(kinds: Mapping[str, Kind]) -> APIRouter:
             row = await cursor.fetchone()
             if row is not None and row[0] >= MOST_WEBHOOKS:
                 raise Problem("webhook-limit")
-            webhook_id, place = new_id(), await feed.now(connection)
+            webhook_id, place = new_id(), await feed_place.now(connection)
             await connection.execute(
                 "INSERT INTO webhook (id, organisation_id, url, label, kinds, status, challenge, sealed_secret,"
                 " place_xid, place_seq, lineage, access_epoch)"
