@@ -73,7 +73,7 @@ def test_several_processes_may_migrate_at_once(empty_database_url: str) -> None:
 def test_a_migration_does_not_wait_long_for_a_table_in_use(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "LOCK_TIMEOUT_SECONDS", 1)
     with psycopg.connect(database_url) as connection:
-        connection.execute("SELECT count(*) FROM organisation")
+        connection.execute("SELECT count(*) FROM organisation, webhook")
         with pytest.raises(migrate.MigrationError, match="lock timeout"):
             schema.downgrade(database_url, "base")
     assert schema.drift(database_url) == []
