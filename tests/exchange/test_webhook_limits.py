@@ -9,7 +9,7 @@ import pytest
 import standardwebhooks
 from fastapi import FastAPI
 
-from app.exchange import webhooks
+from app.exchange import messages, webhooks
 from app.identity import credentials, networks
 from app.kinds.issues import ISSUES
 from app.settings import Settings
@@ -59,6 +59,29 @@ async def test_webhook_ends_with_its_credential_and_goes_on_with_another(
         assert enabled.json()["credential_id"] != str(stolen["id"])
         await until(lambda: has_status(client, owner, webhook, "active"))
         await until(lambda: [message["type"] for message in receiver.messages] == ["record.upserted"])
+
+
+async def test_messages_are_what_the_contract_says(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    owner = await make_organisation()
+    models = {name: model for name, _, model in messages.MESSAGES}
+    async with receiving() as receiver:
+        webhook = await active(client, owner, receiver.url)
+        record = await made(client, owner, tlp="green")
+        await until(lambda: receiver.messages)
+        erased = await client.post(f"{record['url']}/erase", headers={**owner.headers, "If-Match": '"1"'})
+        assert erased.status_code == 200, erased.text
+        await client.post(f"/v1/webhooks/{webhook['id']}/test", headers=owner.headers)
+        async with app.state.database.connection() as connection:
+            await connection.execute("UPDATE organisation SET access_epoch = access_epoch + 1")
+        app.state.identity.forget()
+        await until(lambda: {json.loads(body)["type"] for body in receiver.bodies} == set(models))
+    for body in receiver.bodies:
+        message = json.loads(body)
+        checked = models[message["type"]].model_validate(message, extra="forbid").model_dump(mode="json")
+        assert message == {**checked, "data": {name: value for name, value in checked["data"].items() if value}}
+    assert any(json.loads(body)["data"].get("erased") for body in receiver.bodies)
 
 
 async def test_reading_is_needed_to_be_told(client: httpx.AsyncClient, make_organisation: MakeOrganisation) -> None:
