@@ -17,9 +17,10 @@ from app.exchange.feed import Page, Wanted
 from app.exchange.feed_wire import FeedPage, feed_url, parameters, wanted_of, wire, with_start
 from app.exchange.wake import Bell
 from app.http.openapi import answer, public, responses
+from app.http.peer import address_of
 from app.http.problem import Problem
 from app.http.query import query_parameters, read_query
-from app.http.rate import address_of, end_turn
+from app.http.rate import end_turn
 from app.http.responses import bytes_response
 from app.identity.access import PublicReader, bearer_token, refused, require_scope
 from app.identity.caller import Caller
