@@ -86,7 +86,8 @@ def delivery_router() -> APIRouter:
             rows = await cursor.fetchall()
             shown, following = rows[: asked["limit"]], None
             # What the organisation could read when a message was noted, it may not even know any more.
-            ids = [row["record_id"] for row in shown if row["record_id"] is not None]
+            reads = "records:read" in caller.scopes
+            ids = [row["record_id"] for row in shown if reads and row["record_id"] is not None]
             told = await feed.known(connection, caller, ids)
             shown = [{**row, "record_id": row["record_id"] if row["record_id"] in told else None} for row in shown]
         if len(rows) > asked["limit"]:

@@ -94,6 +94,26 @@ async def test_lease_is_given_back_by_its_holder_only(
             assert await cursor.fetchone() == (second.lease, 0), "who lost a lease neither sends nor ends another's"
 
 
+async def test_suspension_while_a_worker_holds_the_lease_keeps_what_is_due(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    owner = await make_organisation()
+    database = app.state.database
+    async with webhooks_of(app, client, [owner], each=1):
+        receiver = await webhook_sending.lease(database, SECRET, uuid4())
+        assert receiver is not None
+        async with database.connection() as connection:
+            await connection.execute("UPDATE organisation SET status = 'suspended'")
+        await webhook_sending.send_due(database, app.state.settings, receiver, asyncio.Event())
+        async with database.connection() as connection:
+            cursor = await connection.execute("SELECT status, attempts FROM webhook_delivery")
+            assert await cursor.fetchall() == [("pending", 0)]
+        assert await webhook_sending.lease(database, SECRET, uuid4()) is None
+        async with database.connection() as connection:
+            await connection.execute("UPDATE organisation SET status = 'active'")
+        assert await webhook_sending.lease(database, SECRET, uuid4()) is not None
+
+
 class Counted(Database):
     """A database that counts how often a connection is asked for."""
 

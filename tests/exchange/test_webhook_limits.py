@@ -145,6 +145,15 @@ async def test_log_forgets_which_records_the_organisation_may_no_longer_know(
         left = await client.delete(f"/v1/networks/{network.id}/members/{member.id}", headers=member.headers)
         assert left.status_code in (200, 204), left.text
         assert record["id"] not in json.dumps(await log(client, member, webhook))
+        async with app.state.database.transaction() as connection:
+            blind = await credentials.add(connection, SECRET, member.id, "Blind", ["webhooks:manage"])
+        answer = await client.post(
+            "/oauth/token",
+            data={"grant_type": "client_credentials"},
+            auth=(blind["client_id"], blind["client_secret"]),
+        )
+        seen = Member(member.id, "", "", "", "", {"Authorization": f"Bearer {answer.json()['access_token']}"})
+        assert {entry["record_id"] for entry in await log(client, seen, webhook)} == {None}
         await until(lambda: has_in_log(client, member, webhook, str(open_["id"])))
 
 

@@ -10,7 +10,7 @@ import pytest
 import standardwebhooks
 from fastapi import FastAPI
 
-from app.exchange import webhook_sending
+from app.exchange import webhook_sending, webhooks
 from app.kinds.issues import ISSUES
 from app.settings import Settings
 from tests.conftest import MakeOrganisation, Member
@@ -88,17 +88,20 @@ async def test_no_message_without_an_echo(client: httpx.AsyncClient, make_organi
 
 
 async def test_nobody_is_flooded_with_challenges(
-    client: httpx.AsyncClient, make_organisation: MakeOrganisation
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(webhooks, "CHALLENGE_PAUSE_SECONDS", 3600)
     owner = await make_organisation("Example CSO A")
     async with receiving() as receiver:
         receiver.echo = False
         webhook = await registered(client, owner, receiver.url)
-        await until(lambda: len(receiver.bodies) == 1)
+        await until(lambda: newest(client, owner, webhook, attempts=1))
+        async with app.state.database.connection() as connection:
+            await connection.execute("UPDATE webhook_delivery SET created_at = now() - interval '1 day'")
         for _ in range(20):
             assert (await client.post(f"/v1/webhooks/{webhook['id']}/enable", headers=owner.headers)).status_code == 202
         await asyncio.sleep(1.5)
-        assert len(receiver.bodies) == 1
+        assert len(receiver.bodies) <= 2, "the first, and on a slow machine its repetition before anybody asked"
         assert (await shown(client, owner, webhook))["pending"] == 1
 
 
