@@ -16,7 +16,7 @@ from app.deliberation import routes as deliberation
 from app.discovery import vocabularies
 from app.exchange import service as exchange
 from app.exchange.messages import declare as declare_messages
-from app.http import discovery, docs, handlers, health
+from app.http import discovery, docs, handlers, health, peer
 from app.http.dispatch import add_routes, use_index
 from app.http.gate import Gate
 from app.http.metrics import Metrics
@@ -123,6 +123,7 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
     state.settings = settings
     state.secret = secret
     state.public_url = public_url.rstrip("/")
+    state.trusted_proxies = peer.networks(settings.trusted_proxies)
     state.metrics = Metrics()
     state.limiter = None
     if settings.rate_limit == "on":

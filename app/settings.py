@@ -3,9 +3,10 @@
 Each name below is `MINGA_` + the upper-case field name, and is listed in docs/guides/operator.md (a test compares).
 """
 
+from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -31,6 +32,9 @@ class Settings(BaseSettings):
     rate_limit_store: str | None = Field(None, description="Address of a Valkey or Redis that all workers share.")
     cors_origins: str = Field("", description="Comma-separated origins allowed to call from a browser; empty: none.")
     allowed_hosts: str = Field("", description="Comma-separated Host values accepted; empty: public URL and loopback.")
+    trusted_proxies: str = Field(
+        "", description="Comma-separated addresses or networks whose X-Forwarded-For is believed; empty: nobody's."
+    )
     pool_size: int = Field(10, ge=2, le=200, description="Connections of each process; half as many again for reads.")
     metrics: str = Field("loopback", pattern="^(loopback|all|off)$", description="Who may read /metrics.")
     security_contact: str | None = Field(None, description="Where to report a weakness: a mailto: or https: address.")
@@ -43,3 +47,12 @@ class Settings(BaseSettings):
         False, description="`on` lets webhooks go to this machine, by http too: development."
     )
     webhook_ports: str = Field("443", pattern="^[0-9]{1,5}(,[0-9]{1,5})*$", description="Ports webhooks may go to.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def names_networks(cls, given: str) -> str:
+        """The value as it is. Errors: ValueError for what is no address or network."""
+        for part in given.split(","):
+            if part.strip():
+                ip_network(part.strip())
+        return given

@@ -34,6 +34,7 @@ WITH_THE_RULE = {
 WITHOUT_A_CALLER = {
     "records/doctor.py": "the operator's check of everything stored; it answers with counts",
     "records/leaving.py": "the records of the organisation that leaves, and no others",
+    "exchange/feed_place.py": "where the log ends and whether a place is in it; numbers that only cursors hold, sealed",
 }
 
 

@@ -15,8 +15,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from app.db.pool import Connection, Database
-from app.exchange import cells, feed
-from app.exchange.changes import feed_url
+from app.exchange import cells, feed, feed_place
+from app.exchange.feed_wire import feed_url
 from app.http import query
 from app.http.openapi import answer, public, responses
 from app.http.query import query_parameters, read_query
@@ -150,7 +150,7 @@ def _add(router: APIRouter, kind: Kind, form: str) -> None:
                     connection, "export.read", actor, organisation_id=caller.organisation_id, details=details
                 )
         async with database.connection() as connection:
-            place = await feed.now(connection)
+            place = await feed_place.now(connection)
         wanted = feed.Wanted((kind.name,), asked["organisation"], asked["region"], asked["topic"], asked["language"])
         address = feed_url(request, caller, wanted, place)
         end_turn(request)

@@ -8,10 +8,7 @@ may be read now, never `removed`, and goes on from where the log stood when the 
 Source: rules B4 to B7; docs/guides/exchange.md.
 """
 
-import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,27 +19,10 @@ from uuid import UUID
 import orjson
 
 from app.db.pool import Connection
-from app.http.problem import Problem
+from app.exchange.feed_place import HORIZON, LAST_ROW, Place, written_us
 from app.identity.caller import Caller
-from app.records.marking import parameters, visible_to
+from app.records.marking import parameters, tombstone_visible_to, visible_to
 from app.records.read import Row
-from app.sealing import MasterSecret, NotSealedHere
-
-PURPOSE = "feed-cursor"
-NOBODY = UUID(int=0)
-NOT_WALKING = b"\xff" * 16
-SHAPE = struct.Struct(">8s16sQ8sQq16s")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """How far a reader has come: after the row (xid, seq). While it still walks through the records for the first
-    time, `walked` is the last one it got. `lineage` names the history of the database; a restore begins another."""
-
-    xid: int
-    seq: int
-    lineage: bytes
-    walked: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,77 +85,6 @@ class Page:
     items: Sequence[Item]
     place: Place
     more: bool
-
-
-def sealed(secret: MasterSecret, caller: Caller, wanted: Wanted, place: Place) -> str:
-    """The cursor for a place: always of the same length, different each time, readable by this service alone."""
-    plain = SHAPE.pack(
-        wanted.digest,
-        (caller.organisation_id or NOBODY).bytes,
-        caller.access_epoch,
-        place.lineage,
-        place.xid,
-        place.seq,
-        NOT_WALKING if place.walked is None else place.walked.bytes,
-    )
-    return urlsafe_b64encode(secret.seal(PURPOSE, plain)).rstrip(b"=").decode()
-
-
-def opened(secret: MasterSecret, caller: Caller, wanted: Wanted, cursor: str, lineage: bytes) -> Place:
-    """The place a cursor names.
-
-    Errors: 400 `invalid-cursor` for one that was not made here or for other filters; 410 `resync-required` for one of
-    another organisation, from before its access changed, or from before the database was restored.
-    """
-    try:
-        cipher = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        digest, organisation, epoch, then, xid, seq, walked = SHAPE.unpack(secret.unseal(PURPOSE, cipher))
-    except (NotSealedHere, Error, ValueError, struct.error):
-        raise Problem("invalid-cursor") from None
-    if digest != wanted.digest:
-        raise Problem("invalid-cursor", "The cursor belongs to other filters; use `next` as it stands.")
-    if (UUID(bytes=organisation), epoch, then) != (caller.organisation_id or NOBODY, caller.access_epoch, lineage):
-        raise Problem("resync-required")
-    return Place(xid, seq, lineage, None if walked == NOT_WALKING else UUID(bytes=walked))
-
-
-_END = """
-    (SELECT revision.xid::text::bigint AS end_xid, revision.seq AS end_seq FROM revision
-    WHERE revision.xid < pg_snapshot_xmin(pg_current_snapshot())
-    ORDER BY revision.xid DESC, revision.seq DESC LIMIT 1) AS last_row
-"""
-# The last row below the horizon, whoever may see it, and not the horizon itself: that may be the number of a
-# transaction which left no trace on the disk, and after a crash the database gives such numbers out again.
-
-_NOW = f"""
-SELECT coalesce(end_xid, 0), coalesce(end_seq, -1),
-    concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
-        (SELECT timeline_id FROM pg_control_checkpoint()),
-        (SELECT oid FROM pg_database WHERE datname = current_database()),
-        'revision'::regclass::oid)
-FROM (SELECT 1) AS always LEFT JOIN {_END} ON true
-"""
-
-
-async def now(connection: Connection) -> Place:
-    """The end of the feed: everything that is visible at this moment lies before it."""
-    row = await (await connection.execute(_NOW)).fetchone()
-    assert row is not None
-    # A dump restored elsewhere begins other transaction ids; a restore in place makes a new table or timeline.
-    return Place(row[0], row[1], sha256(row[2].encode()).digest()[:8])
-
-
-async def confirm(connection: Connection, place: Place) -> None:
-    """Passes when the row at a place is there. Errors: 410 `resync-required`.
-
-    An older copy of the data folder that was put back has the same lineage, but lacks what the reader has seen since.
-    """
-    if place.xid:
-        cursor = await connection.execute(
-            "SELECT 1 FROM revision WHERE xid = %s::text::xid8 AND seq = %s", [str(place.xid), place.seq]
-        )
-        if await cursor.fetchone() is None:
-            raise Problem("resync-required")
 
 
 _SHOWN = (
@@ -272,7 +181,7 @@ async def _changed(
     matches_now = " AND ".join(now for now, _ in matching) or "true"
     conditions = [
         "(revision.xid, revision.seq) > (%(xid)s::text::xid8, %(seq)s)",
-        "revision.xid < pg_snapshot_xmin(pg_current_snapshot())",
+        f"revision.xid < {HORIZON}",
         f"({after} OR {before})",
         *_narrowed(wanted, "revision"),
     ]
@@ -288,16 +197,14 @@ async def _changed(
         if documents
         else ""
     )
-    was_visible = visible_to(caller, of="was", own="true")
-    was_visible_before = f"(was.status_before IS NOT NULL AND {visible_to(caller, of='was', suffix='_before')})"
     statement = f"""
 WITH changed AS MATERIALIZED (
-    SELECT revision.xid, revision.seq, revision.record_id FROM revision
+    SELECT revision.xid, revision.seq, {written_us("revision")} AS us, revision.record_id FROM revision
     {"JOIN record ON record.id = revision.record_id" if matching else ""}
     WHERE {" AND ".join(conditions)} ORDER BY revision.xid, revision.seq LIMIT {limit + 1}),
 told AS (
-    SELECT changed.xid::text::bigint AS xid, changed.seq, shown, record.updated_at,
-        record.erased_at IS NOT NULL AS erased, last.version AS last_version, last.at AS last_at,
+    SELECT changed.xid::text::bigint AS xid, changed.seq, changed.us, shown, record.updated_at,
+        {_erased_to(caller)} AS erased, last.version AS last_version, last.at AS last_at,
         {_SHOWN}, {document} AS document
     FROM changed
     -- One look-up by key for each row: the planner would rather read the whole table, and that grows.
@@ -305,27 +212,37 @@ told AS (
     CROSS JOIN LATERAL (SELECT coalesce({visible_now} AND {matches_now}, false) AS shown) AS judged
     LEFT JOIN LATERAL (
         SELECT was.version, was.at FROM revision AS was
-        WHERE NOT shown AND was.record_id = record.id AND ({was_visible} OR {was_visible_before})
+        WHERE NOT shown AND was.record_id = record.id AND {_once_visible_to(caller)}
         ORDER BY was.version DESC LIMIT 1) AS last ON true
     {joined})
-SELECT end_xid, end_seq, told.*
-FROM (SELECT 1) AS always LEFT JOIN {_END} ON true LEFT JOIN told ON true ORDER BY told.xid, told.seq
+SELECT end_xid, end_seq, end_us, told.*
+FROM (SELECT 1) AS always LEFT JOIN {LAST_ROW} ON true LEFT JOIN told ON true ORDER BY told.xid, told.seq
 """
     values = {**parameters(caller), **wanted.values(), "xid": str(place.xid), "seq": place.seq}
     rows = await (await connection.execute(statement, values, binary=True)).fetchall()
-    found = [row[2:] for row in rows if row[2] is not None]
-    end = max((place.xid, place.seq), (rows[0][0] or 0, rows[0][1] if rows[0][0] else -1))
+    found = [row[3:] for row in rows if row[3] is not None]
+    end = max((place.xid, place.seq, place.written_us), rows[0][:3] if rows[0][0] else (0, -1, 0))
     more = len(found) > limit
     items: dict[UUID, Item] = {}
-    for _, _, shown, updated_at, erased, last_version, last_at, *columns in found[:limit]:
+    for _, _, _, shown, updated_at, erased, last_version, last_at, *columns in found[:limit]:
         row = Row(*columns)
         if shown:
             items[row.id] = Item("upsert", row.kind, row.id, row.version, updated_at, False, row)
         elif last_version is not None:
             items[row.id] = Item("removed", row.kind, row.id, last_version, last_at, erased, None)
-    if more:
-        return Page(list(items.values()), replace(place, xid=found[limit - 1][0], seq=found[limit - 1][1]), True)
-    return Page(list(items.values()), replace(place, xid=end[0], seq=end[1]), False)
+    xid, seq, us = found[limit - 1][:3] if more else end
+    return Page(list(items.values()), replace(place, xid=xid, seq=seq, written_us=us), more)
+
+
+def _once_visible_to(caller: Caller) -> str:
+    """SQL that is true of a row `was` of `revision` whose state, before or after, the caller could have read."""
+    after = visible_to(caller, of="was", own="true")
+    return f"({after} OR (was.status_before IS NOT NULL AND {visible_to(caller, of='was', suffix='_before')}))"
+
+
+def _erased_to(caller: Caller) -> str:
+    """SQL that is true of a record that was erased, for those its last marking let read; others knew it hidden."""
+    return f"(record.erased_at IS NOT NULL AND {tombstone_visible_to(caller)})"
 
 
 async def present(connection: Connection, caller: Caller, record_id: UUID) -> Item | None:
@@ -333,15 +250,13 @@ async def present(connection: Connection, caller: Caller, record_id: UUID) -> It
 
     None when the caller may not know that it exists.
     """
-    was_visible = visible_to(caller, of="was", own="true")
-    was_visible_before = f"(was.status_before IS NOT NULL AND {visible_to(caller, of='was', suffix='_before')})"
     cursor = await connection.execute(
         f"""
 SELECT coalesce({visible_to(caller)}, false), record.kind, record.version, record.updated_at,
-    record.erased_at IS NOT NULL, last.version, last.at
+    {_erased_to(caller)}, last.version, last.at
 FROM record LEFT JOIN LATERAL (
     SELECT was.version, was.at FROM revision AS was
-    WHERE was.record_id = record.id AND ({was_visible} OR {was_visible_before})
+    WHERE was.record_id = record.id AND {_once_visible_to(caller)}
     ORDER BY was.version DESC LIMIT 1) AS last ON true
 WHERE record.id = %(id)s
 """,
@@ -354,3 +269,14 @@ WHERE record.id = %(id)s
     if shown:
         return Item("upsert", kind, record_id, version, updated_at, False, None)
     return None if last_version is None else Item("removed", kind, record_id, last_version, last_at, erased, None)
+
+
+async def known(connection: Connection, caller: Caller, record_ids: Iterable[UUID]) -> set[UUID]:
+    """Those of the records that the caller may read now or could once, under the names it has now."""
+    cursor = await connection.execute(
+        "SELECT record.id FROM record WHERE record.id = ANY (%(ids)s) AND"
+        f" ({visible_to(caller)} OR EXISTS (SELECT FROM revision AS was WHERE was.record_id = record.id"
+        f" AND {_once_visible_to(caller)}))",
+        {**parameters(caller), "ids": list(set(record_ids))},
+    )
+    return {row[0] for row in await cursor.fetchall()}

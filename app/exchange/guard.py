@@ -1,30 +1,22 @@
 """The guard of outgoing requests: a member names the address, so none may lead inside.
 
 An address is checked twice. `parse` refuses what no receiver needs (when a webhook is registered and again when it is
-used); `checked_addresses` resolves the name once, at sending, and demands that every answer is a public address;
-`post` then connects to one of those addresses and to nothing else, so a name that changes its mind between check and
-connection (DNS rebinding) gains nothing. Redirects are answers like any other, never followed.
+used); `checked_addresses` resolves the name once, at sending, and demands that every answer is a public address. The
+connection then goes to one of those and to nothing else, so a name that changes its mind between check and connection
+(DNS rebinding) gains nothing.
 
-Source: safety.md T6, H1–H3; RFC 6890 and the IANA special-purpose registries.
+Source: safety.md T6, H1; RFC 6890 and the IANA special-purpose registries. What is sent: `app.exchange.outgoing`.
 """
 
-import asyncio
 import re
-import socket
-import ssl
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Literal
 
-import httpx
 import idna
 
 MAXIMUM_URL_BYTES = 2048
-CONNECT_SECONDS = 5.0
-TOTAL_SECONDS = 15.0
-MAXIMUM_ANSWER_BYTES = 1024
 
 URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]\\%]+)(?::(?P<port>[0-9]{1,5}))?"
@@ -117,15 +109,6 @@ class Target:
         return f"{self.scheme}://{self.authority}{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a receiver answered: the status, and at most 1 kB of the body, which no member is ever shown."""
-
-    status: int
-    body: bytes
-    retry_after: str | None
-
-
 def is_public(address: Address) -> bool:
     """True for an ordinary public address. Addresses that wrap an IPv4 address in IPv6 are never public."""
     if isinstance(address, IPv4Address):
@@ -189,12 +172,6 @@ def parse(url: str, *, development: bool = False, ports: Collection[int] = (443,
     return target
 
 
-async def system_resolver(host: str, port: int) -> Sequence[str]:
-    """The addresses the operating system knows for `host`. Errors: OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
-
-
 async def checked_addresses(target: Target, resolver: Resolver, *, development: bool = False) -> list[Address]:
     """The addresses of `target`, all of them public (or all of this machine, in development).
 
@@ -215,61 +192,3 @@ async def checked_addresses(target: Target, resolver: Resolver, *, development: 
     if not inside and (target.scheme != "https" or not all(is_public(address) for address in addresses)):
         raise AddressRefused("address-not-public")
     return addresses
-
-
-@cache
-def _tls_context() -> ssl.SSLContext:
-    """The public certificate authorities; reading them takes tens of milliseconds, so they are read once."""
-    return httpx.create_ssl_context(trust_env=False)
-
-
-async def post(
-    url: str,
-    body: bytes,
-    headers: Mapping[str, str],
-    *,
-    development: bool = False,
-    ports: Collection[int] = (443,),
-    resolver: Resolver = system_resolver,
-    tls: ssl.SSLContext | None = None,
-) -> Answer:
-    """What the receiver at `url` answers to `body`, within 15 s in all.
-
-    The connection goes to the checked address; TLS names and verifies the host of `url`. No proxy, no redirect.
-
-    Errors: AddressRefused; httpx.TransportError (connection, TLS, protocol); TimeoutError.
-    """
-    async with asyncio.timeout(TOTAL_SECONDS):
-        target = parse(url, development=development, ports=ports)
-        addresses = await checked_addresses(target, resolver, development=development)
-        pinned = addresses[0]
-        shown = f"[{pinned}]" if isinstance(pinned, IPv6Address) else str(pinned)
-        request = httpx.Request(
-            "POST",
-            f"{target.scheme}://{shown}:{target.port}{target.path}",
-            headers={
-                **headers,
-                "Host": target.authority,
-                "Content-Length": str(len(body)),
-                "Accept-Encoding": "identity",
-                "Connection": "close",
-            },
-            content=body,
-            extensions={
-                "sni_hostname": target.host,
-                "timeout": {"connect": CONNECT_SECONDS, "read": TOTAL_SECONDS, "write": TOTAL_SECONDS, "pool": 1.0},
-            },
-        )
-        # A transport used directly reads no environment (proxies, certificate files) and follows nothing.
-        verify = tls or _tls_context()
-        async with httpx.AsyncHTTPTransport(verify=verify, trust_env=False, http2=False) as transport:
-            response = await transport.handle_async_request(request)
-            try:
-                received = bytearray()
-                async for part in response.aiter_raw(chunk_size=MAXIMUM_ANSWER_BYTES):
-                    received += part
-                    if len(received) >= MAXIMUM_ANSWER_BYTES:
-                        break
-            finally:
-                await response.aclose()
-        return Answer(response.status_code, bytes(received[:MAXIMUM_ANSWER_BYTES]), response.headers.get("retry-after"))

@@ -202,6 +202,7 @@ async def answered(request: Request, database: Database, job_id: UUID, *, replay
     ends_at, pause = time.monotonic() + ANSWER_WITHIN_SECONDS, 0.02
     bell: Bell = request.app.state.bell
     while True:
+        ring = bell.coming(JOBS_CHANNEL)
         async with database.connection() as connection:
             cursor = await connection.execute(f"SELECT {import_report.COLUMNS} FROM import_job WHERE id = %s", [job_id])
             row = await cursor.fetchone()
@@ -211,7 +212,7 @@ async def answered(request: Request, database: Database, job_id: UUID, *, replay
             if finished or time.monotonic() >= ends_at or bell.ending:
                 found = await import_report.document(connection, request.app.state.public_url, row)
                 break
-        await bell.wait(JOBS_CHANNEL, pause)
+        await bell.wait(JOBS_CHANNEL, pause, ring)
         pause = min(0.25, pause * 1.5)
     headers = {
         "Cache-Control": show.NO_STORE,

@@ -4,21 +4,25 @@ from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.http.openapi import header_parameter, request_body
 
 SIGNED = [
     header_parameter("webhook-id", "Names the message; the same at every attempt.", required=True),
     header_parameter("webhook-timestamp", "Seconds since 1970, of this attempt.", required=True),
-    header_parameter("webhook-signature", "`v1,` and base64, one for each secret in use.", required=True),
+    header_parameter(
+        "webhook-signature",
+        "`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`, one for each secret in use, separated by a space.",
+        required=True,
+    ),
 ]
+GONE: dict[int | str, dict[str, Any]] = {410: {"description": "No more of these: the webhook is disabled at once."}}
 
 
 class RecordData(BaseModel):
     """Which record, never what stands in it."""
 
-    model_config = ConfigDict(extra="forbid")
     kind: str
     id: UUID
     version: int = Field(ge=1)
@@ -29,7 +33,7 @@ class RecordUpserted(BaseModel):
     """A record changed or came into sight; read it if you need it."""
 
     type: Literal["record.upserted"]
-    timestamp: str = Field(json_schema_extra={"format": "date-time"})
+    timestamp: str = Field(description="When it changed.", json_schema_extra={"format": "date-time"})
     data: RecordData
 
 
@@ -37,7 +41,7 @@ class RecordRemoved(BaseModel):
     """A record is gone for you: withdrawn, erased, or no longer marked for you."""
 
     type: Literal["record.removed"]
-    timestamp: str = Field(json_schema_extra={"format": "date-time"})
+    timestamp: str = Field(description="When it went.", json_schema_extra={"format": "date-time"})
     data: RecordData
 
 
@@ -57,8 +61,6 @@ class WebhookChallenge(BaseModel):
 
 class Nothing(BaseModel):
     """No data."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class WebhookPing(BaseModel):
@@ -90,7 +92,14 @@ def declare(app: FastAPI) -> None:
     """Adds the messages to the contract of `app`."""
 
     async def message() -> None:
-        """Any 2xx answer within 15 seconds means received; 410 ends the webhook; all else is tried again for a day."""
+        """Any 2xx answer within 15 seconds means received, whatever its body; all but that and 410 is tried again for
+        more than a day, under the same `webhook-id`.
+        """
+
+    async def challenge() -> None:
+        """A 2xx answer within 15 seconds whose first kilobyte holds `data.challenge` makes the webhook active; all but
+        that and 410 is tried again for more than a day.
+        """
 
     for name, operation_id, model in MESSAGES:
         summary = (model.__doc__ or "").strip()
@@ -101,6 +110,7 @@ def declare(app: FastAPI) -> None:
             summary=summary,
             tags=["webhooks"],
             openapi_extra=extra,
-            status_code=204,
-            response_description="Received.",
-        )(message)
+            status_code=200 if model is WebhookChallenge else 204,
+            response_description="The challenge, anywhere in it." if model is WebhookChallenge else "Received.",
+            responses=GONE,
+        )(challenge if model is WebhookChallenge else message)

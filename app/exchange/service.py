@@ -10,6 +10,7 @@ from app.exchange.changes import changes_router
 from app.exchange.exports import export_router
 from app.exchange.imports import import_router
 from app.exchange.wake import Bell
+from app.exchange.webhook_log import delivery_router
 from app.exchange.webhooks import webhook_router
 from app.exchange.worker import Worker
 from app.records.kind import Kind
@@ -17,7 +18,7 @@ from app.records.kind import Kind
 
 def routers(kinds: Mapping[str, Kind]) -> tuple[APIRouter, ...]:
     """The routers of the exchange over these kinds."""
-    return (changes_router(kinds), export_router(kinds), import_router(kinds), webhook_router(kinds))
+    return (changes_router(kinds), export_router(kinds), import_router(kinds), webhook_router(kinds), delivery_router())
 
 
 @asynccontextmanager

@@ -121,12 +121,14 @@ class Webhook(SQLModel, table=True):
     """An address that is told of changes. It follows the feed from its place, with the rights of its organisation.
 
     Secrets are sealed; the previous one signs too until it expires. `challenge` is what the receiver must echo before
-    anything is delivered.
+    anything is delivered. `leased_until` is the end of the lease of `leased_by`, or of a rest when nobody holds it.
+    `credential_id` set it up, or enabled it last; the webhook ends with it.
     """
 
     __tablename__ = "webhook"
     id: UUID = Field(sa_column=Column(Uuid, primary_key=True))
     organisation_id: UUID = Field(sa_column=Column(Uuid, ForeignKey("organisation.id"), nullable=False))
+    credential_id: UUID | None = Field(sa_column=Column(Uuid, ForeignKey("credential.id")))
     url: str = Field(sa_column=Column(Text, nullable=False))
     label: str = Field(sa_column=Column(Text, nullable=False))
     kinds: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
@@ -141,6 +143,8 @@ class Webhook(SQLModel, table=True):
     lineage: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     access_epoch: int = Field(sa_column=Column(BigInteger, nullable=False))
     failing_since: datetime | None = _instant(nullable=True)
+    challenged_at: datetime | None = _instant(nullable=True)
+    leased_by: UUID | None = Field(sa_column=Column(Uuid))
     leased_until: datetime | None = _instant(nullable=True)
     created_at: datetime = _instant(now=True)
     updated_at: datetime = _instant(now=True)

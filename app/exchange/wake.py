@@ -14,6 +14,15 @@ JOBS_CHANNEL = "minga_jobs"
 RECONNECT_SECONDS = 1.0
 
 
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
 class Bell:
     """Rings when something was committed that a channel tells of. Use it as `async with`.
 
@@ -24,7 +33,7 @@ class Bell:
         self._url = database_url
         self._rings: dict[str, asyncio.Event] = {}
         self._task: asyncio.Task[None] | None = None
-        self.ending = False
+        self._over = asyncio.Event()
 
     async def __aenter__(self) -> "Bell":
         self._task = asyncio.create_task(self._listen())
@@ -34,15 +43,22 @@ class Bell:
         if self._task is not None:
             await tasks.end([self._task])
 
-    async def wait(self, channel: str, seconds: float) -> bool:
-        """True when the channel rang within `seconds`."""
-        event = self._rings.setdefault(channel, asyncio.Event())
-        try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            return False
-        return True
+    def coming(self, channel: str) -> asyncio.Event:
+        """The next ring of the channel. Who takes it before looking misses none that comes while looking."""
+        return self._rings.setdefault(channel, asyncio.Event())
+
+    async def wait(self, channel: str, seconds: float, ring: asyncio.Event | None = None) -> bool:
+        """True when the channel rang within `seconds`; `ring` is what was taken before looking."""
+        return await _set_within(ring or self.coming(channel), seconds)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleeps, but not beyond the end of the process."""
+        await _set_within(self._over, seconds)
+
+    @property
+    def ending(self) -> bool:
+        """True once the process is about to end."""
+        return self._over.is_set()
 
     def ring(self, channel: str) -> None:
         """Wakes everybody who waits on the channel now."""
@@ -52,7 +68,7 @@ class Bell:
 
     def end(self) -> None:
         """Wakes everybody: the process is about to end, and requests must not wait any longer."""
-        self.ending = True
+        self._over.set()
         for channel in list(self._rings):
             self.ring(channel)
 

@@ -34,6 +34,7 @@ class WebhookView(BaseModel):
     url: str
     label: str
     kinds: list[str]
+    credential_id: UUID | None = Field(description="The credential it rests on, and ends with.")
     status: Literal["unverified", "active", "disabled"]
     reason: str | None
     failing_since: datetime | None

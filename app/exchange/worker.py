@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from uuid import UUID, uuid4
 
 import psycopg
 
 from app.db import tasks
 from app.db.pool import Database
-from app.exchange import deliveries, import_preview, import_work
+from app.exchange import import_preview, import_work, webhook_filling, webhook_sending
 from app.exchange.import_lines import Job
 from app.exchange.upload_lease import ABANDONED
 from app.exchange.wake import JOBS_CHANNEL, Bell
@@ -23,9 +25,11 @@ log = logging.getLogger("minga.exchange")
 IDLE_SECONDS = 5.0
 LOOK_AGAIN_SECONDS = 1.0
 GATHER_SECONDS = 0.1
-"""Changes of one moment are noted together."""
-SENDING_AT_ONCE = 64
+"""Changes of one moment are noted together; where noting takes longer, so does the pause after it."""
+SENDING_AT_ONCE = 100
 """Receivers a process sends to at once: a slow one takes a place and no more."""
+GRACE_SECONDS = 2.0
+"""How long an orderly end waits for messages that are on their way."""
 PAUSE_AFTER_FAILURE_SECONDS = 2.0
 CLEAN_EVERY_SECONDS = 600.0
 KEPT_DAYS = 30
@@ -58,6 +62,9 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: set[asyncio.Task[None]] = set()
         self._import: Job | None = None
+        self._leases: set[UUID] = set()
+        self._looked: webhook_filling.Looked = {}
+        self._ending = asyncio.Event()
 
     async def __aenter__(self) -> "Worker":
         turns = {
@@ -70,9 +77,24 @@ class Worker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await tasks.end([*self._tasks, *self._sending])
+        await tasks.end(self._tasks)
         if self._import is not None:
             await self._give_back(self._import)
+        await self._end_sending()
+
+    async def _end_sending(self) -> None:
+        """Gives the leases back: each once the message that is on its way has arrived, or when the grace is over. What
+        had not arrived by then is sent again, under its id, by whoever takes the lease."""
+        self._ending.set()
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=GRACE_SECONDS)
+            await tasks.end(list(self._sending))
+        if not self._leases:
+            return
+        try:
+            await webhook_sending.give_back(self._database, self._leases)
+        except psycopg.Error as error:
+            log.warning("giving leases back: %s", type(error).__name__)  # they end by themselves
 
     async def _imports(self) -> None:
         self._database.check_room()
@@ -95,28 +117,40 @@ class Worker:
             await import_work.give_back(self._database, job)
 
     async def _fill(self) -> None:
-        if not await deliveries.fill(self._database):
-            await self._bell.wait(CHANGES_CHANNEL, LOOK_AGAIN_SECONDS)
-            await asyncio.sleep(GATHER_SECONDS)
+        begun = time.monotonic()
+        ring = self._bell.coming(CHANGES_CHANNEL)
+        if not await webhook_filling.fill(self._database, self._looked):
+            pause = max(GATHER_SECONDS, time.monotonic() - begun)
+            await self._bell.wait(CHANGES_CHANNEL, LOOK_AGAIN_SECONDS, ring)
+            await asyncio.sleep(pause)
 
     async def _send(self) -> None:
-        receiver = await deliveries.lease(self._database, self._secret)
-        if receiver is None:
-            await self._bell.wait(JOBS_CHANNEL, LOOK_AGAIN_SECONDS)
-            return
         while len(self._sending) >= SENDING_AT_ONCE:
             await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
+        ring = self._bell.coming(JOBS_CHANNEL)
+        lease = uuid4()
+        self._leases.add(lease)
+        try:
+            receiver = await webhook_sending.lease(self._database, self._secret, lease)
+        except psycopg.Error:
+            self._leases.discard(lease)
+            raise
+        if receiver is None:
+            self._leases.discard(lease)
+            await self._bell.wait(JOBS_CHANNEL, LOOK_AGAIN_SECONDS, ring)
+            return
         task = asyncio.create_task(self._send_to(receiver))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _send_to(self, receiver: deliveries.Receiver) -> None:
+    async def _send_to(self, receiver: webhook_sending.Receiver) -> None:
         try:
-            await deliveries.send_due(self._database, self._settings, receiver)
+            await webhook_sending.send_due(self._database, self._settings, receiver, self._ending)
         except psycopg.Error as error:
             log.warning("sending: %s", type(error).__name__)  # the lease ends by itself
         except Exception:
             log.exception("sending failed")
+        self._leases.discard(receiver.lease)  # that of a task which was cancelled stays, to be given back
         self._bell.ring(JOBS_CHANNEL)
 
     async def _clean(self) -> None:

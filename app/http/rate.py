@@ -1,20 +1,13 @@
-"""Rate limits: token buckets for each credential, organisation and address, and fair turns among organisations.
+"""Rate limits: budgets for each credential, organisation and address, and fair turns among organisations.
 
 Buckets live in the memory of a process; with N workers each enforces 1/N. With `MINGA_RATE_LIMIT_STORE` (a Valkey or
 Redis) all workers share sliding windows of the library `limits`; while the store is away the buckets in memory serve.
-`limits` in memory would cost 4 to 8 µs for each window and again for its figures; a bucket costs about 1 µs and knows
-bursts (docs/decisions/0401-token-buckets.md).
 
 Source: api.md §1, rules B16, safety O1 and A13; draft-ietf-httpapi-ratelimit-headers-10.
 """
 
 import asyncio
-import math
-import time
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv6Network
 from typing import Any
 from uuid import UUID
 
@@ -22,127 +15,29 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.http.buckets import (
+    ADDRESS,
+    BUDGETS,
+    BULK,
+    CREDENTIAL,
+    ORGANISATION,
+    TOKEN,
+    WRONG_SECRET,
+    WRONG_SECRET_ADDRESS,
+    Buckets,
+    Budget,
+    Decision,
+)
+from app.http.peer import address_of
 from app.http.problem import Problem
 from app.http.shared_rate import SharedWindows
+from app.http.turns import Turns
 
-MAXIMUM_KEYS = 100_000
 REFUSAL_SECONDS = 0.1
 """A refusal is answered this much later for each other refusal of the same caller that is still held back, at most a
 second: a client that ignores Retry-After on many connections slows only itself."""
 LONGEST_REFUSAL_SECONDS = 1.0
-TURNS = 4
-"""Requests of one organisation (or address) that a process works on at once; the others wait for their turn."""
-MAXIMUM_WAITING = 100
 STATE = "minga.rate"
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """So many requests a minute on average, and at most `burst` at once."""
-
-    name: str
-    per_minute: int
-    burst: int
-
-
-CREDENTIAL = Budget("credential", 600, 200)
-ORGANISATION = Budget("organisation", 2400, 800)
-ADDRESS = Budget("address", 600, 200)
-BULK = Budget("bulk", 60, 20)
-TOKEN = Budget("token", 60, 60)
-WRONG_SECRET = Budget("wrong-secret", 60, 60)
-WRONG_SECRET_ADDRESS = Budget("wrong-secret-address", 120, 120)
-BUDGETS = (CREDENTIAL, ORGANISATION, ADDRESS, BULK, TOKEN)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Whether a request may pass, what is left, and when (seconds) the bucket is full, or holds enough again."""
-
-    budget: Budget
-    allowed: bool
-    remaining: int
-    reset_seconds: int
-
-
-class Buckets:
-    """Token buckets in memory: `take` decides in about a microsecond. `share` is this process's part of each budget."""
-
-    def __init__(self, share: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._share = share
-        self._clock = clock
-        self._levels: dict[tuple[str, str], tuple[float, float]] = {}
-
-    def take(self, budget: Budget, key: str, cost: float = 1.0) -> Decision:
-        """Takes `cost` out of the bucket of `key` if it holds that much."""
-        now = self._clock()
-        size = max(1.0, budget.burst * self._share)
-        speed = budget.per_minute * self._share / 60
-        place = (budget.name, key)
-        level, seen = self._levels.get(place, (size, now))
-        level = min(size, level + (now - seen) * speed)
-        allowed = level >= cost
-        if allowed:
-            level -= cost
-            wait = (size - level) / speed
-        else:
-            wait = (min(cost, size) - level) / speed
-        if place not in self._levels and len(self._levels) >= MAXIMUM_KEYS:
-            self._forget(now)
-        self._levels[place] = (level, now)
-        return Decision(budget, allowed, int(level), math.ceil(wait))
-
-    def _forget(self, now: float) -> None:
-        # Buckets idle for a minute are full again or nearly so; if a flood of keys is younger, the oldest half goes.
-        self._levels = {place: kept for place, kept in self._levels.items() if now - kept[1] < 60}
-        for place in list(self._levels)[: max(0, len(self._levels) - MAXIMUM_KEYS // 2)]:
-            del self._levels[place]
-
-
-@dataclass(slots=True)
-class _Queue:
-    working: int = 0
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
-
-
-class Turns:
-    """Fair turns: each organisation has a few places, so nobody stands behind all requests of another."""
-
-    def __init__(self, places: int = TURNS) -> None:
-        self._places = places
-        self._queues: dict[str, _Queue] = {}
-
-    async def enter(self, key: str) -> bool:
-        """Waits for a place; False when too many wait already."""
-        queue = self._queues.setdefault(key, _Queue())
-        if queue.working < self._places:
-            queue.working += 1
-            return True
-        if len(queue.waiting) >= MAXIMUM_WAITING:
-            return False
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave(key)
-            else:
-                queue.waiting.remove(turn)
-            raise
-        return True
-
-    def leave(self, key: str) -> None:
-        """Gives the place to the next who waits."""
-        queue = self._queues[key]
-        while queue.waiting:
-            turn = queue.waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        queue.working -= 1
-        if not queue.working:
-            del self._queues[key]
 
 
 @dataclass(slots=True)
@@ -189,14 +84,6 @@ class RateLimiter:
             "workers": self.workers,
             "budgets": {budget.name: {"per_minute": budget.per_minute, "burst": budget.burst} for budget in BUDGETS},
         }
-
-
-def address_of(request: Request) -> str:
-    """The caller's address as a key: an IPv6 host counts as its /64, the smallest block a subscriber gets."""
-    host = request.client.host if request.client else "local"
-    if ":" not in host:
-        return host
-    return f"{IPv6Network((host.split('%')[0], 64), strict=False).network_address}/64"
 
 
 async def _refuse(limiter: RateLimiter, decision: Decision, key: str, ticket: _Ticket | None) -> Problem:

@@ -11,16 +11,20 @@ Copy = dict[str, dict[str, Any]]
 
 @dataclass
 class Follower:
-    """Keeps a copy of what `headers` may read. `step` takes one page; `catch_up` all of them."""
+    """Keeps a copy of what `headers` may read. `step` takes one page; `catch_up` all of them.
+
+    `ever` are the records it was told anything of, `refused` counts the answers that it is not welcome now.
+    """
 
     client: httpx.AsyncClient
     headers: dict[str, str]
     query: dict[str, Any] = field(default_factory=dict)
     copy: Copy = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
+    ever: set[str] = field(default_factory=set)
     next: str | None = None
     resyncs: int = 0
-    first_reading: bool = True
+    refused: int = 0
 
     async def step(self, **query: Any) -> bool:
         """Takes a page; True when more waits. A 410 begins a fresh copy."""
@@ -31,8 +35,11 @@ class Follower:
             answer = await self.client.get(url, headers=self.headers)
         if answer.status_code == 410:
             assert answer.json()["code"] == "resync-required"
-            self.next, self.copy, self.seen, self.resyncs, self.first_reading = None, {}, {}, self.resyncs + 1, True
+            self.next, self.copy, self.seen, self.resyncs = None, {}, {}, self.resyncs + 1
             return True
+        if answer.status_code == 401:
+            self.refused += 1
+            return False
         assert answer.status_code == 200, answer.text
         page = answer.json()
         ids = [item["id"] for item in page["items"]]
@@ -40,6 +47,7 @@ class Follower:
         for item in page["items"]:
             assert item["version"] >= self.seen.get(item["id"], 0), "versions never go backwards"
             self.seen[item["id"]] = item["version"]
+            self.ever.add(item["id"])
             if item["type"] == "upsert":
                 self.copy[item["id"]] = item.get("record") or {"version": item["version"]}
             else:

@@ -2,20 +2,22 @@
 
 import asyncio
 import datetime
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from app.exchange import guard
-from app.exchange.guard import AddressRefused, checked_addresses, parse, post
+from app.exchange import outgoing
+from app.exchange.guard import AddressRefused, checked_addresses, parse
+from app.exchange.outgoing import post
 
 HOSTILE = [
     "http://example.org/hook",
@@ -169,7 +171,7 @@ async def test_no_answer_refuses_the_name() -> None:
 
 @asynccontextmanager
 async def receiver(
-    answer: bytes, *, tls: ssl.SSLContext | None = None, hold_seconds: float = 0
+    answer: bytes, *, tls: ssl.SSLContext | None = None, hold_seconds: float = 0, stays: bool = False
 ) -> AsyncIterator[tuple[int, list[bytes]]]:
     """A raw receiver on loopback; yields its port and the requests it got."""
     got: list[bytes] = []
@@ -182,6 +184,8 @@ async def receiver(
             await asyncio.sleep(hold_seconds)
             writer.write(answer)
             await writer.drain()
+            if stays:
+                await reader.read()
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
         finally:
@@ -202,8 +206,8 @@ async def test_rebinding_name_is_asked_once_and_never_reached(monkeypatch: pytes
     async with receiver(OK) as (port, got):
         flipping = resolver(["93.184.215.14"], ["127.0.0.1"])
         # The first answer is public and unreachable here: the connection may fail, but must not go to the second.
-        monkeypatch.setattr(guard, "CONNECT_SECONDS", 0.2)
-        with pytest.raises((httpx.TransportError, TimeoutError)):
+        monkeypatch.setattr(outgoing, "CONNECT_SECONDS", 0.2)
+        with pytest.raises((ConnectionError, TimeoutError)):
             await post(f"https://rebind.example.org:{port}/", b"{}", {}, ports=(port,), resolver=flipping)
         assert flipping.asked["times"] == 1  # type: ignore[attr-defined]
         other = resolver(["127.0.0.1"])
@@ -238,15 +242,84 @@ async def test_redirect_is_an_answer_and_not_followed() -> None:
 async def test_endless_answer_is_read_to_one_kilobyte() -> None:
     endless = b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\nContent-Encoding: gzip\r\n\r\n" + b"x" * 1_000_000
     async with receiver(endless) as (port, _):
+        answer = await post(f"http://127.0.0.1:{port}/", b"{}", {}, development=True, echo=b"xxy")
+        assert (answer.status, answer.echoed) == (200, False)
+
+
+@pytest.mark.anyio
+async def test_echo_counts_in_the_first_kilobyte_only() -> None:
+    for before, echoed in ((b"", True), (b"-" * 1019, True), (b"-" * 1020, False)):
+        body = before + b"found"
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        async with receiver(head + body) as (port, _):
+            answer = await post(f"http://127.0.0.1:{port}/", b"{}", {}, development=True, echo=b"found")
+            assert answer.echoed is echoed, len(before)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000,
+        b"HTTP/1.1 200 OK\r\n" + b"X-Long: yes\r\n" * 200_000,
+        b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 2_000_000,
+    ],
+    ids=["interim answers", "headers", "one header"],
+)
+async def test_flood_before_the_answer_is_not_read(flood: bytes) -> None:
+    async with receiver(flood + b"\r\n\r\n") as (port, _):
+        with pytest.raises(ConnectionError):
+            await post(f"http://127.0.0.1:{port}/", b"{}", {}, development=True)
+
+
+@pytest.mark.anyio
+async def test_status_counts_though_the_body_never_ends() -> None:
+    async with receiver(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{", stays=True) as (port, _):
         answer = await post(f"http://127.0.0.1:{port}/", b"{}", {}, development=True)
-        assert (answer.status, len(answer.body)) == (200, 1024)
+        assert answer.status == 200
+        answer = await post(f"http://127.0.0.1:{port}/", b"{}", {}, development=True, echo=b"{")
+        assert answer.echoed
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(b"120", 120), (b"\xb2", None), (b"Fri, 31 Dec 2027 23:59:59 GMT", None), (b"9" * 40, 999_999_999)],
+)
+async def test_retry_after_is_seconds_or_nothing(value: bytes, seconds: int | None) -> None:
+    answer = b"HTTP/1.1 503 Busy\r\nRetry-After: " + value + b"\r\nContent-Length: 0\r\n\r\n"
+    async with receiver(answer) as (port, _):
+        found = await post(f"http://127.0.0.1:{port}/", b"{}", {}, development=True)
+        assert (found.status, found.retry_after_seconds) == (503, seconds)
+
+
+@pytest.mark.anyio
+async def test_names_whose_servers_are_silent_hold_up_no_other_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver of the system is the one thing replaced: a real silent name server cannot be had on a loopback."""
+    silence, ordinary = threading.Event(), socket.getaddrinfo
+
+    def getaddrinfo(host: str, *words: object, **more: object) -> object:
+        if host.endswith(".silent.example.org"):
+            silence.wait(60)
+            raise OSError("no answer")
+        return ordinary("127.0.0.1", *words, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(outgoing, "TOTAL_SECONDS", 0.3)
+    silent = [asyncio.create_task(post(f"https://{number}.silent.example.org/", b"{}", {})) for number in range(64)]
+    try:
+        await asyncio.wait(silent)
+        assert {type(task.exception()) for task in silent} == {TimeoutError}
+        assert await asyncio.wait_for(outgoing.system_resolver("hooks.example.org", 443), 20) == ["127.0.0.1"]
+    finally:
+        silence.set()
 
 
 @pytest.mark.anyio
 async def test_slow_receiver_is_left_after_the_total_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "TOTAL_SECONDS", 0.3)
+    monkeypatch.setattr(outgoing, "TOTAL_SECONDS", 0.3)
     async with receiver(OK, hold_seconds=2) as (port, _):
-        with pytest.raises((TimeoutError, httpx.TimeoutException)):
+        with pytest.raises(TimeoutError):
             await post(f"http://127.0.0.1:{port}/", b"{}", {}, development=True)
 
 
@@ -288,7 +361,7 @@ async def test_tls_names_and_verifies_the_host_though_the_connection_goes_to_the
         assert answer.status == 200
         assert named == ["hooks.example.org"]
         assert f"host: hooks.example.org:{port}".encode() in got[0].lower()
-        with pytest.raises(httpx.ConnectError):
+        with pytest.raises(ConnectionError):
             await post(f"https://other.example.org:{port}/h", b"{}", {}, **options)  # type: ignore[arg-type]
-        with pytest.raises(httpx.ConnectError):
+        with pytest.raises(ConnectionError):
             await post(f"https://hooks.example.org:{port}/", b"", {}, **{**options, "tls": None})  # type: ignore[arg-type]

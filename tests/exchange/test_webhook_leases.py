@@ -1,0 +1,159 @@
+"""Leases of webhooks, and filling their logs, in a service whose worker runs elsewhere: here the test is the worker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+import pytest
+from fastapi import FastAPI
+
+from app.db.pool import Database
+from app.exchange import webhook_filling, webhook_sending
+from app.kinds.issues import ISSUES
+from app.settings import Settings
+from tests.conftest import SECRET, MakeOrganisation, Member
+from tests.exchange.receiving import registered, until
+from tests.records.bodies import publishable
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        data_dir=tmp_path / "data",
+        founding_data=False,
+        rate_limit="off",
+        pool_size=12,
+        webhook_loopback=True,
+        embedded_worker=False,
+    )
+
+
+@asynccontextmanager
+async def webhooks_of(
+    app: FastAPI, client: httpx.AsyncClient, owners: list[Member], *, each: int
+) -> AsyncIterator[list[UUID]]:
+    """Active webhooks of these organisations, with a message due to each; nobody answers at their addresses."""
+    ids = [
+        UUID((await registered(client, owner, f"http://127.0.0.1:9/{number}"))["id"])
+        for owner in owners
+        for number in range(each)
+    ]
+    async with app.state.database.connection() as connection:
+        await connection.execute("UPDATE webhook_delivery SET event = 'webhook.ping'")
+        await connection.execute("UPDATE webhook SET status = 'active'")
+    yield ids
+
+
+async def test_one_organisation_has_so_many_places_and_no_more(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    greedy, other = await make_organisation("Example CSO A"), await make_organisation("Example CSO B")
+    database = app.state.database
+    async with webhooks_of(app, client, [greedy], each=10), webhooks_of(app, client, [other], each=1):
+        leases, holders = [], []
+        while True:
+            holder = uuid4()
+            receiver = await webhook_sending.lease(database, SECRET, holder)
+            if receiver is None:
+                break
+            leases.append(receiver)
+            holders.append(holder)
+        owners = [receiver.organisation_id for receiver in leases]
+        assert owners.count(greedy.id) == webhook_sending.ORGANISATION_AT_ONCE
+        assert owners.count(other.id) == 1
+        await webhook_sending.give_back(database, holders[:1])
+        following = await webhook_sending.lease(database, SECRET, uuid4())
+        assert following is not None
+        assert following.id not in {receiver.id for receiver in leases}, "the one that just had its turn waits longest"
+
+
+async def test_lease_is_given_back_by_its_holder_only(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    owner = await make_organisation()
+    database = app.state.database
+    async with webhooks_of(app, client, [owner], each=1):
+        first = await webhook_sending.lease(database, SECRET, uuid4())
+        assert first is not None
+        assert await webhook_sending.lease(database, SECRET, uuid4()) is None
+        async with database.connection() as connection:
+            await connection.execute("UPDATE webhook SET leased_until = now()")
+        second = await webhook_sending.lease(database, SECRET, uuid4())
+        assert second is not None
+        assert second.id == first.id
+        await webhook_sending.give_back(database, [first.lease])
+        await webhook_sending.send_due(database, app.state.settings, first, asyncio.Event())
+        async with database.connection() as connection:
+            cursor = await connection.execute("SELECT leased_by, attempts FROM webhook, webhook_delivery")
+            assert await cursor.fetchone() == (second.lease, 0), "who lost a lease neither sends nor ends another's"
+
+
+async def test_suspension_while_a_worker_holds_the_lease_keeps_what_is_due(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    owner = await make_organisation()
+    database = app.state.database
+    async with webhooks_of(app, client, [owner], each=1):
+        receiver = await webhook_sending.lease(database, SECRET, uuid4())
+        assert receiver is not None
+        async with database.connection() as connection:
+            await connection.execute("UPDATE organisation SET status = 'suspended'")
+        await webhook_sending.send_due(database, app.state.settings, receiver, asyncio.Event())
+        async with database.connection() as connection:
+            cursor = await connection.execute("SELECT status, attempts FROM webhook_delivery")
+            assert await cursor.fetchall() == [("pending", 0)]
+        assert await webhook_sending.lease(database, SECRET, uuid4()) is None
+        async with database.connection() as connection:
+            await connection.execute("UPDATE organisation SET status = 'active'")
+        assert await webhook_sending.lease(database, SECRET, uuid4()) is not None
+
+
+class Counted(Database):
+    """A database that counts how often a connection is asked for."""
+
+    asked = 0
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[tuple[object, ...]]]:
+        self.asked += 1
+        async with super().connection() as connection:
+            yield connection
+
+
+async def test_where_nothing_was_written_nothing_is_asked_for_each_webhook(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    owners = [await make_organisation(f"Example CSO {letter}") for letter in "ABC"]
+    async with webhooks_of(app, client, owners, each=10), Counted(app.state.database.url, size=2) as database:
+        looked: webhook_filling.Looked = {}
+        assert not await webhook_filling.fill(database, looked)
+        assert database.asked > 30
+        database.asked = 0
+        assert not await webhook_filling.fill(database, looked)
+        assert database.asked == 1
+        body = publishable(ISSUES, tlp="green")
+        assert (await client.post("/v1/issues", json=body, headers=owners[0].headers)).status_code == 201
+
+        async def noted() -> bool:
+            await webhook_filling.fill(database, looked)
+            async with app.state.database.connection() as connection:
+                cursor = await connection.execute(
+                    "SELECT count(*) FROM webhook_delivery WHERE event = 'record.changed'"
+                )
+                return bool(await cursor.fetchone() == (30,))
+
+        await until(noted)
+        async with app.state.database.connection() as connection:
+            await connection.execute(
+                "UPDATE organisation SET access_epoch = access_epoch + 1 WHERE id = %s", [owners[1].id]
+            )
+        await webhook_filling.fill(database, looked)
+        async with app.state.database.connection() as connection:
+            cursor = await connection.execute("SELECT count(*) FROM webhook_delivery WHERE event = 'access.changed'")
+            assert await cursor.fetchone() == (10,)
