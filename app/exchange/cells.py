@@ -9,7 +9,7 @@ within quotes. So an apostrophe is put in front wherever a cell could begin, at 
 when a sign follows, maybe behind quotes and blanks that spreadsheets drop. Where apostrophes stand before a sign
 already there is one more, so reading takes exactly one away at each such place and has the text as it was.
 
-Source: safety I7 (OWASP, CSV injection); RFC 4180; docs/decisions/0407-apostrophes-within-cells.md.
+Source: safety I7 (OWASP, CSV injection); RFC 4180; docs/decisions/0406-apostrophes-within-cells.md.
 """
 
 import csv
