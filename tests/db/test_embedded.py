@@ -67,6 +67,16 @@ def wait_until(condition: object, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+def put_to_sleep(processes: list[int]) -> list[int]:
+    """Those that were there to be stopped: a backend whose client has just left may be gone."""
+    stopped = []
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGSTOP)
+            stopped.append(process)
+    return stopped
+
+
 def children_of(process: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
@@ -157,10 +167,8 @@ def test_children_that_outlive_a_killed_server_do_not_keep_it_from_coming_back(h
         killed = process_id(server.data)
         assert killed is not None
         assert orphans(server.data) == []  # while the server lives, nobody is an orphan
-        children = children_of(killed)
+        children = put_to_sleep(children_of(killed))  # asleep, they do not notice that the server is gone
         try:
-            for child in children:
-                os.kill(child, signal.SIGSTOP)  # asleep, they do not notice that the server is gone
             os.kill(killed, signal.SIGKILL)
             if watched:
                 server.watch()
@@ -187,8 +195,7 @@ def test_only_programs_of_the_server_in_its_own_folder_are_orphans(home: Path, t
     ):
         killed = process_id(server.data)
         assert killed is not None
-        child = children_of(killed)[0]
-        os.kill(child, signal.SIGSTOP)
+        child = next(one for one in children_of(killed) if put_to_sleep([one]))
         with subprocess.Popen(["sleep", "600"], cwd=server.data) as shell:
             try:
                 os.kill(killed, signal.SIGKILL)
