@@ -69,18 +69,19 @@ async def _fill_one(database: Database, webhook_id: UUID, end: Place, looked: Lo
     events: list[tuple[str, UUID | None]] = [("record.changed", item.id) for item in found.items]
     if restored or epoch != caller.access_epoch:
         events.insert(0, ("access.changed", None))
-    if not found.more:
-        looked[webhook_id] = (end.xid, end.seq, caller.access_epoch)
-    if not events and found.place.xid - xid < STRIDE:
-        return False
-    async with database.transaction() as connection:
-        cursor = await connection.execute(
-            "UPDATE webhook SET place_xid = %s, place_seq = %s, lineage = %s, access_epoch = %s"
-            " WHERE id = %s AND status = 'active' AND place_xid = %s AND place_seq = %s",
-            [found.place.xid, found.place.seq, end.lineage, caller.access_epoch, webhook_id, xid, seq],
-        )
-        if cursor.rowcount == 1:  # else another worker was faster
+    if events or found.place.xid - xid >= STRIDE:
+        async with database.transaction() as connection:
+            cursor = await connection.execute(
+                "UPDATE webhook SET place_xid = %s, place_seq = %s, lineage = %s, access_epoch = %s"
+                " WHERE id = %s AND status = 'active' AND place_xid = %s AND place_seq = %s",
+                [found.place.xid, found.place.seq, end.lineage, caller.access_epoch, webhook_id, xid, seq],
+            )
+            if cursor.rowcount == 0:
+                return False  # another worker was faster, maybe not as far as here: it is looked at again
             await _note(connection, webhook_id, events)
+    if not found.more:
+        # Only now: what could not be noted is looked for again.
+        looked[webhook_id] = (end.xid, end.seq, caller.access_epoch)
     return found.more
 
 

@@ -157,3 +157,58 @@ async def test_where_nothing_was_written_nothing_is_asked_for_each_webhook(
         async with app.state.database.connection() as connection:
             cursor = await connection.execute("SELECT count(*) FROM webhook_delivery WHERE event = 'access.changed'")
             assert await cursor.fetchone() == (10,)
+
+
+async def test_what_could_not_be_noted_is_noted_without_waiting_for_other_news(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    owner = await make_organisation()
+    database = app.state.database
+    async with webhooks_of(app, client, [owner], each=1), database.connection() as connection:
+        looked: webhook_filling.Looked = {}
+        await webhook_filling.fill(database, looked)
+        await connection.execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE EXCEPTION USING ERRCODE = 'connection_failure'; END$$"
+        )
+        await connection.execute(
+            "CREATE TRIGGER fail BEFORE INSERT ON webhook_delivery FOR EACH ROW EXECUTE FUNCTION fail()"
+        )
+        body = publishable(ISSUES, tlp="green")
+        assert (await client.post("/v1/issues", json=body, headers=owner.headers)).status_code == 201
+
+        async def fails() -> bool:
+            # Until then the change may lie behind another transaction of the cluster.
+            try:
+                await webhook_filling.fill(database, looked)
+            except psycopg.OperationalError:
+                return True
+            return False
+
+        await until(fails)
+        await connection.execute("DROP TRIGGER fail ON webhook_delivery")
+
+        async def noted() -> bool:
+            await webhook_filling.fill(database, looked)
+            cursor = await connection.execute("SELECT count(*) FROM webhook_delivery WHERE event = 'record.changed'")
+            return bool(await cursor.fetchone() == (1,))
+
+        await until(noted)
+
+
+async def test_next_message_is_found_without_reading_the_log(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    owner = await make_organisation()
+    async with webhooks_of(app, client, [owner], each=1) as (webhook,), app.state.database.connection() as connection:
+        for status, count in (("delivered", 20_000), ("pending", 2_000)):
+            await connection.execute(
+                "INSERT INTO webhook_delivery (id, webhook_id, event, status, finished_at) SELECT gen_random_uuid(),"
+                " %s, 'webhook.ping', %s, now() FROM generate_series(1, %s)",
+                [webhook, status, count],
+            )
+        await connection.execute("ANALYZE webhook_delivery")
+        asked = {"webhook": webhook, "active": True}
+        plan = str(await (await connection.execute(f"EXPLAIN {webhook_sending._NEXT}", asked)).fetchall())
+    assert "webhook_delivery_due" in plan
+    assert "webhook_delivery_log" not in plan
