@@ -5,7 +5,6 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
@@ -15,7 +14,7 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 
-from app.exchange import cells, exports, import_upload, imports, upload_lease
+from app.exchange import cells, exports, import_upload, imports
 from app.kinds import KINDS
 from app.kinds.cases import CASES
 from app.kinds.issues import ISSUES
@@ -215,6 +214,7 @@ async def test_interrupted_import_goes_on_without_doubling(
 
     monkeypatch.setattr(import_work, "_CLAIM", import_work._CLAIM.replace("30 seconds", "0 seconds"))
     monkeypatch.setattr(import_work, "LEASE_SECONDS", 0)
+    monkeypatch.setattr(import_work, "FAILED_REST_SECONDS", 0)
     monkeypatch.setattr(import_work, "_advance", dying)
     monkeypatch.setattr("app.exchange.worker.PAUSE_AFTER_FAILURE_SECONDS", 0.01)
     lines = ndjson(*({"kind": "issue", **publishable(ISSUES)} for _ in range(100)))
@@ -249,53 +249,6 @@ async def test_a_long_import_lets_a_short_one_pass(
         await asyncio.sleep(0.05)
     assert [reports[name]["counts"]["created"] for name in ("long", "short")] == [600, 20]
     assert reports["short"]["finished_at"] < reports["long"]["finished_at"]
-
-
-async def test_uploads_of_a_killed_process_stand_in_nobodys_way(
-    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upload_lease, "RENEW_SECONDS", 0.05)
-    owner = await make_organisation()
-    lines = ndjson({"kind": "issue", **publishable(ISSUES)})
-    go_on = asyncio.Event()
-
-    async def slowly() -> AsyncIterator[bytes]:
-        yield lines[:10]
-        await go_on.wait()
-        yield lines[10:]
-
-    async def upload(number: int, content: Any) -> httpx.Response:
-        headers = {**owner.headers, **NDJSON, "Idempotency-Key": f"upload-{number}"}
-        return await client.post("/v1/imports", content=content, headers=headers)
-
-    alive = asyncio.create_task(upload(0, slowly()))
-    for number in range(1, import_upload.OPEN_AT_ONCE):
-        await imported(client, owner, lines, headers={"Idempotency-Key": f"upload-{number}"})
-    await until_receiving(app, 1)
-    async with app.state.database.connection() as connection:
-        # As if the process had died while these bodies came in, and the other were slow.
-        await connection.execute(
-            "UPDATE import_job SET status = 'receiving', leased_until = now() + interval '1 hour' WHERE status = 'done'"
-        )
-        assert (await upload(1, lines)).json()["code"] == "conflict"
-        await connection.execute("UPDATE import_job SET leased_until = now() - interval '1 second'")
-        await asyncio.sleep(0.2)
-    assert (await upload(1, lines)).status_code == 200
-    assert (await upload(0, lines)).json()["code"] == "idempotency-in-flight"
-    go_on.set()
-    assert (await alive).status_code == 200
-    async with app.state.database.connection() as connection:
-        cursor = await connection.execute("SELECT count(*) FROM import_job WHERE status <> 'done'")
-        assert await cursor.fetchone() == (0,)
-
-
-async def until_receiving(app: FastAPI, count: int) -> None:
-    async with asyncio.timeout(10), app.state.database.connection() as connection:
-        while True:
-            cursor = await connection.execute("SELECT count(*) FROM import_job WHERE status = 'receiving'")
-            if await cursor.fetchone() == (count,):
-                return
-            await asyncio.sleep(0.02)
 
 
 async def test_several_workers_on_one_import_do_each_part_once(
