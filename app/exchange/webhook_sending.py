@@ -200,7 +200,7 @@ async def _attempt(
             {"Content-Type": "application/json", "User-Agent": "Minga-Webhooks/1", **headers},
             echo=receiver.challenge.encode() if asks else None,
             development=settings.webhook_loopback,
-            ports={int(port) for port in settings.webhook_ports.split(",")},
+            ports=settings.webhook_port_numbers,
         )
     except guard.AddressRefused as error:
         return error.code, None

@@ -48,7 +48,7 @@ publish("webhooks", {"per_organisation": MOST_WEBHOOKS, "url_bytes": guard.MAXIM
 def checked_url(settings: Settings, url: str) -> str:
     """The address in its canonical form. Errors: 422 `invalid-body` with the reason as its code."""
     try:
-        ports = {int(port) for port in settings.webhook_ports.split(",")}
+        ports = settings.webhook_port_numbers
         return guard.parse(url, development=settings.webhook_loopback, ports=ports).url
     except guard.AddressRefused as error:
         raise Problem("invalid-body", errors=[Fault("/url", error.code)]) from None
