@@ -1,6 +1,5 @@
 """Imports and exports: nothing half, nothing double, and one's own export imports as nothing changed."""
 
-import asyncio
 import csv
 import gzip
 import io
@@ -10,40 +9,23 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-import psycopg
 import pytest
 from fastapi import FastAPI
 
-from app.exchange import cells, exports, import_upload, imports
+from app.exchange import cells, exports, import_upload, import_work, imports
+from app.exchange.worker import Worker
 from app.kinds import KINDS
 from app.kinds.cases import CASES
 from app.kinds.issues import ISSUES
 from app.records.kind import Kind
 from tests.conftest import SCOPES, MakeOrganisation, Member
 from tests.exchange.follower import Follower, settled
+from tests.exchange.importing import NDJSON, dying_worker, ended, imported, issue, leases_end_at_once, ndjson
 from tests.records.bodies import publishable
 
 pytestmark = pytest.mark.anyio
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
-NDJSON = {"Content-Type": "application/x-ndjson"}
 CSV = {"Content-Type": "text/csv"}
-
-
-def ndjson(*records: Any) -> bytes:
-    return b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
-
-
-async def imported(
-    client: httpx.AsyncClient, owner: Member, body: bytes, *, expected: int = 200, **options: Any
-) -> dict[str, Any]:
-    headers = {**owner.headers, **NDJSON, **options.pop("headers", {})}
-    answer = await client.post("/v1/imports", content=body, params=options, headers=headers)
-    assert answer.status_code == expected, answer.text
-    return dict(answer.json())
-
-
-def issue(number: int, **changes: Any) -> dict[str, Any]:
-    return {"kind": "issue", **publishable(ISSUES, title=f"Issue {number}", external_id=f"i-{number}", **changes)}
 
 
 async def test_import_makes_replaces_and_leaves_alone(
@@ -198,33 +180,13 @@ async def test_repeated_import_under_one_key_has_one_effect(
 async def test_interrupted_import_goes_on_without_doubling(
     app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker dies in the middle of every second part, after storing and before committing."""
-    from app.exchange import import_work
-
     monkeypatch.setattr(import_upload, "PART_LINES", 10)
     monkeypatch.setattr(imports, "ANSWER_WITHIN_SECONDS", 0.0)
     owner = await make_organisation()
-    real, deaths = import_work._advance, {"left": 5}
-
-    async def dying(*given: Any) -> None:
-        await real(*given)
-        if given[2] % 2 and deaths["left"]:
-            deaths["left"] -= 1
-            raise psycopg.OperationalError("the line to the database broke")
-
-    monkeypatch.setattr(import_work, "_CLAIM", import_work._CLAIM.replace("30 seconds", "0 seconds"))
-    monkeypatch.setattr(import_work, "LEASE_SECONDS", 0)
-    monkeypatch.setattr(import_work, "FAILED_REST_SECONDS", 0)
-    monkeypatch.setattr(import_work, "_advance", dying)
-    monkeypatch.setattr("app.exchange.worker.PAUSE_AFTER_FAILURE_SECONDS", 0.01)
+    deaths = dying_worker(monkeypatch, import_work, "_advance")
     lines = ndjson(*({"kind": "issue", **publishable(ISSUES)} for _ in range(100)))
-    report = await imported(client, owner, lines, expected=202)
-    for _ in range(200):
-        if report["status"] == "done":
-            break
-        await asyncio.sleep(0.05)
-        report = (await client.get(f"/v1/imports/{report['id']}", headers=owner.headers)).json()
-    assert deaths["left"] == 0
+    report = await ended(client, owner, await imported(client, owner, lines, expected=202))
+    assert deaths == {"left": 0}
     assert report["counts"]["created"] == 100
     assert (await client.get("/v1/issues?count=true", headers=owner.headers)).json()["total"] == 100
 
@@ -232,21 +194,13 @@ async def test_interrupted_import_goes_on_without_doubling(
 async def test_a_long_import_lets_a_short_one_pass(
     client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.exchange import import_work
-
     monkeypatch.setattr(import_upload, "PART_LINES", 10)
     monkeypatch.setattr(imports, "ANSWER_WITHIN_SECONDS", 0.0)
     monkeypatch.setattr(import_work, "TURN_PARTS", 2)
     long_owner, short_owner = await make_organisation(), await make_organisation("Example CSO B")
     long = await imported(client, long_owner, ndjson(*(issue(number) for number in range(600))), expected=202)
     short = await imported(client, short_owner, ndjson(*(issue(number) for number in range(20))), expected=202)
-    reports: dict[str, dict[str, Any]] = {}
-    for _ in range(600):
-        for name, owner, report in (("long", long_owner, long), ("short", short_owner, short)):
-            reports[name] = (await client.get(f"/v1/imports/{report['id']}", headers=owner.headers)).json()
-        if {report["status"] for report in reports.values()} == {"done"}:
-            break
-        await asyncio.sleep(0.05)
+    reports = {"long": await ended(client, long_owner, long), "short": await ended(client, short_owner, short)}
     assert [reports[name]["counts"]["created"] for name in ("long", "short")] == [600, 20]
     assert reports["short"]["finished_at"] < reports["long"]["finished_at"]
 
@@ -255,12 +209,8 @@ async def test_several_workers_on_one_import_do_each_part_once(
     app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Leases that end at once: every worker takes every import for its own."""
-    from app.exchange import import_work
-    from app.exchange.worker import Worker
-
     monkeypatch.setattr(import_upload, "PART_LINES", 5)
-    monkeypatch.setattr(import_work, "_CLAIM", import_work._CLAIM.replace("30 seconds", "0 seconds"))
-    monkeypatch.setattr(import_work, "LEASE_SECONDS", 0)
+    leases_end_at_once(monkeypatch)
     state = app.state
     owner = await make_organisation()
     lines = ndjson(*({"kind": "issue", **publishable(ISSUES)} for _ in range(200)))

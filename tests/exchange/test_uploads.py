@@ -12,7 +12,7 @@ from app.exchange import import_upload, imports, upload_lease
 from app.http.problem import Problem
 from app.kinds.issues import ISSUES
 from tests.conftest import MakeOrganisation
-from tests.exchange.test_bulk import NDJSON, imported, issue, ndjson
+from tests.exchange.importing import NDJSON, imported, issue, ndjson
 from tests.records.bodies import publishable
 
 pytestmark = pytest.mark.anyio

@@ -14,8 +14,8 @@ from app.exchange import import_upload, import_work, imports, worker
 from app.exchange.worker import Worker
 from app.settings import Settings
 from tests.conftest import MakeOrganisation
+from tests.exchange.importing import imported, issue, ndjson
 from tests.exchange.receiving import registered, until
-from tests.exchange.test_bulk import imported, issue, ndjson
 
 pytestmark = pytest.mark.anyio
 
