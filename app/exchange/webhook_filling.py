@@ -22,7 +22,8 @@ STRIDE = 1000
 """A webhook that nothing concerns moves its place on after so many transactions, not with each."""
 
 Looked = dict[UUID, tuple[int, int, int]]
-"""Up to which row, and under which access epoch, a process has looked for each webhook."""
+"""Up to which row, and under which access epoch, a process has looked for each webhook: all that concerned it before
+that row is noted."""
 
 _ACTIVE = """
 SELECT webhook.id, organisation.access_epoch FROM webhook JOIN organisation ON organisation.id = organisation_id
@@ -64,7 +65,8 @@ async def _fill_one(database: Database, webhook_id: UUID, end: Place, looked: Lo
         if caller is None:
             return False
         restored = bytes(lineage) != end.lineage
-        place = end if restored else Place(xid, seq, end.lineage)
+        begin = _begin((xid, seq), looked.get(webhook_id), end, caller.access_epoch)
+        place = end if restored else Place(*begin, end.lineage)
         found = await feed.page(connection, caller, Wanted(tuple(kinds)), place, PAGE_CHANGES)
     events: list[tuple[str, UUID | None]] = [("record.changed", item.id) for item in found.items]
     if restored or epoch != caller.access_epoch:
@@ -83,6 +85,14 @@ async def _fill_one(database: Database, webhook_id: UUID, end: Place, looked: Lo
         # Only now: what could not be noted is looked for again.
         looked[webhook_id] = (end.xid, end.seq, caller.access_epoch)
     return found.more
+
+
+def _begin(noted: tuple[int, int], seen: tuple[int, int, int] | None, end: Place, epoch: int) -> tuple[int, int]:
+    """Where to go on: behind the place of the webhook, or behind what this process has looked at in vain since. Without
+    that a long import which concerns nobody would be read from its beginning again with each of its parts."""
+    if seen is None or seen[2] != epoch or seen[:2] > (end.xid, end.seq):
+        return noted
+    return max(noted, seen[:2])
 
 
 async def _note(connection: Connection, webhook_id: UUID, events: Sequence[tuple[str, UUID | None]]) -> None:
