@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from app.db.ids import new_id
-from app.db.pool import Connection, Database
+from app.db.pool import Connection, Database, ring_after_commit
 from app.exchange import feed, feed_place, webhook_rows
 from app.exchange.feed import Wanted
 from app.exchange.feed_place import Place
@@ -105,4 +105,4 @@ async def _note(connection: Connection, webhook_id: UUID, events: Sequence[tuple
             " AND last_outcome IS NULL AND event = %(event)s AND record_id IS NOT DISTINCT FROM %(record)s)",
             {"id": new_id(), "webhook": webhook_id, "event": event, "record": record_id},
         )
-    await connection.execute(f"NOTIFY {JOBS_CHANNEL}")
+    ring_after_commit(connection, JOBS_CHANNEL)

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 from psycopg.rows import dict_row
 
-from app.db.pool import Connection, Database
+from app.db.pool import Connection, Database, ring_after_commit
 from app.exchange import feed, webhook_rows
 from app.exchange.wake import JOBS_CHANNEL
 from app.exchange.webhook_rows import PRIVATE, SCOPE, as_json, one
@@ -103,7 +103,7 @@ def delivery_router() -> APIRouter:
             {**values, "webhook": webhook_id},
         )
         await webhook_rows.rest_no_longer(connection, webhook_id)
-        await connection.execute(f"NOTIFY {JOBS_CHANNEL}")
+        ring_after_commit(connection, JOBS_CHANNEL)
         return json_response({"queued": cursor.rowcount}, 202, PRIVATE)
 
     @router.post(
