@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     )
     webhook_ports: str = Field("443", pattern="^[0-9]{1,5}(,[0-9]{1,5})*$", description="Ports webhooks may go to.")
 
+    @property
+    def webhook_port_numbers(self) -> frozenset[int]:
+        """The ports webhooks may go to."""
+        return frozenset(int(port) for port in self.webhook_ports.split(","))
+
     @field_validator("trusted_proxies")
     @classmethod
     def names_networks(cls, given: str) -> str:

@@ -53,9 +53,7 @@ class AsyncMinga:
             base_url, client_id, client_secret, token, scope, retries, language=language, insecure=insecure
         )
         self._timeout = timeout_seconds
-        self._http = httpx.AsyncClient(
-            timeout=timeout_seconds, transport=transport, headers={"User-Agent": "minga-client/1"}
-        )
+        self._http = httpx.AsyncClient(timeout=timeout_seconds, transport=transport, headers=HEADERS)
 
     async def __aenter__(self) -> Self:
         return self

@@ -47,9 +47,7 @@ class Minga:
             base_url, client_id, client_secret, token, scope, retries, language=language, insecure=insecure
         )
         self._timeout = timeout_seconds
-        self._http = httpx.Client(
-            timeout=timeout_seconds, transport=transport, headers={"User-Agent": "minga-client/1"}
-        )
+        self._http = httpx.Client(timeout=timeout_seconds, transport=transport, headers=HEADERS)
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ SAID_AGAIN_SECONDS = 0.5
 
 async def end(tasks: Iterable["asyncio.Task[Any]"]) -> None:
     """Cancels the tasks and waits until all have ended; what they raise is not raised here."""
-    running = {task for task in tasks if not task.done()}
+    running = set(tasks)
     while running:
         for task in running:
             task.cancel()

@@ -14,6 +14,7 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
+from app.db import tasks
 from app.db.pool import Connection, Database
 from app.exchange import cells, feed, feed_place
 from app.exchange.feed_wire import feed_url
@@ -183,8 +184,7 @@ async def _rows(
             if lines:
                 yield lines
     finally:
-        if ahead is not None:
-            ahead.cancel()
+        await tasks.end([] if ahead is None else [ahead])
 
 
 async def _page(

@@ -1,6 +1,6 @@
 """Taking an import in: its lines are kept in parts before anything is stored, so a broken upload leaves nothing."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -10,10 +10,11 @@ from fastapi import Request
 from psycopg import errors
 
 from app.db.ids import new_id
-from app.db.pool import Database
+from app.db.pool import Database, ring_after_commit
 from app.exchange import cells, upload_lease
-from app.exchange.lines import MAXIMUM_LINES, CsvCutter, Line, NdjsonCutter, inflated
+from app.exchange.lines import MAXIMUM_BYTES, MAXIMUM_LINES, CsvCutter, Line, NdjsonCutter, inflated
 from app.exchange.wake import JOBS_CHANNEL
+from app.http.limits import too_large
 from app.http.problem import Problem
 from app.identity import audit
 from app.identity.caller import Caller
@@ -71,6 +72,8 @@ async def opened(
     """The id of a new import; None when one was made under this key before. Errors: 409 `conflict`."""
     job_id = new_id()
     async with database.transaction() as connection:
+        # The organisation's row keeps two uploads from passing the limit together.
+        await connection.execute("SELECT 1 FROM organisation WHERE id = %s FOR NO KEY UPDATE", [caller.organisation_id])
         await upload_lease.sweep(connection, caller.organisation_id)
         cursor = await connection.execute(
             "SELECT count(*) FROM import_job WHERE organisation_id = %s"
@@ -110,15 +113,9 @@ async def receive(
     """Takes the body in and queues the import. Errors: 400, 413, 415 and 422 of `lines`, 503, 507."""
     cutter = NdjsonCutter() if form == "ndjson" else CsvCutter()
     receiver = _Receiver(database, job_id, atomic=asked["atomic"])
-    digest = body_digest(asked, request.headers.get("content-type", ""))
+    digest = begun_digest(request, asked)
     checked = False
-
-    async def raw() -> Any:
-        async for part in request.stream():
-            digest.update(part)
-            yield part
-
-    async for part in inflated(raw(), request.headers.get("content-encoding", "").strip().lower()):
+    async for part in inflated(digested(request, digest), request.headers.get("content-encoding", "").strip().lower()):
         for line in cutter.feed(part):
             checked = checked or _check_columns(cutter, kind)
             await receiver.take(line)
@@ -127,7 +124,7 @@ async def receive(
         await receiver.take(line)
     _check_columns(cutter, kind)
     await receiver.close_part()
-    async with database.connection() as connection:
+    async with database.transaction(vital=True) as connection:
         cursor = await connection.execute(
             "UPDATE import_job SET status = 'queued', lines_total = %s, body_digest = %s, leased_until = NULL"
             " WHERE id = %s AND status = 'receiving'",
@@ -135,7 +132,7 @@ async def receive(
         )
         if cursor.rowcount != 1:
             raise Problem("unavailable", headers={"Retry-After": "2"})
-        await connection.execute(f"NOTIFY {JOBS_CHANNEL}")
+        ring_after_commit(connection, JOBS_CHANNEL)
 
 
 def _check_columns(cutter: NdjsonCutter | CsvCutter, kind: Kind | None) -> bool:
@@ -149,6 +146,18 @@ def _check_columns(cutter: NdjsonCutter | CsvCutter, kind: Kind | None) -> bool:
     return True
 
 
-def body_digest(asked: Mapping[str, Any], content_type: str) -> Any:
-    """A digest that names what was asked; the body is added to it."""
+def begun_digest(request: Request, asked: Mapping[str, Any]) -> Any:
+    """A digest that names what was asked; `digested` adds the body to it."""
+    content_type = request.headers.get("content-type", "")
     return sha256(orjson.dumps([asked["kind"], asked["dry_run"], asked["atomic"], content_type]))
+
+
+async def digested(request: Request, digest: Any) -> AsyncIterator[bytes]:
+    """The body as it comes in, added to the digest. Errors: 413 `body-too-large` beyond 2 GB; ClientDisconnect."""
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAXIMUM_BYTES:
+            raise too_large(MAXIMUM_BYTES)
+        digest.update(part)
+        yield part

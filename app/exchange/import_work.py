@@ -8,12 +8,12 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import orjson
 from psycopg import errors
 
 from app.db import tasks
-from app.db.ids import new_id
 from app.db.pool import Connection, Database, ring_after_commit
 from app.exchange import import_entries, import_preview, import_store, standing
 from app.exchange.import_entries import Kept, Share
@@ -23,6 +23,8 @@ from app.identity.caller import Caller
 from app.records.kind import Kind
 
 LEASE_SECONDS = 30
+FAILED_REST_SECONDS = 10.0
+"""An import on which the database failed is left alone for so long, so that it never stands before all others."""
 TURN_PARTS = 20
 SLICE_LINES = 8
 SCOPES = frozenset({"exchange:bulk", "records:write"})
@@ -39,10 +41,10 @@ RETURNING id, organisation_id, credential_id, kind, format, dry_run, atomic, nex
 """
 
 
-async def claim(database: Database) -> Job | None:
-    """The next import that nobody works on, leased for half a minute: the one that had least so far."""
+async def claim(database: Database, owner: UUID) -> Job | None:
+    """The next import that nobody works on, leased to `owner` for half a minute: the one that had least so far."""
     async with database.connection() as connection:
-        row = await (await connection.execute(_CLAIM, [new_id()])).fetchone()
+        row = await (await connection.execute(_CLAIM, [owner])).fetchone()
     if row is None:
         return None
     *named, problems, left_problems, problem_bytes, lines, left_lines, line_bytes = row
@@ -65,7 +67,7 @@ async def work(database: Database, kinds: Mapping[str, Kind], job: Job) -> None:
             if number == job.next_part + TURN_PARTS:
                 if storing is not None:
                     await storing
-                await give_back(database, job)
+                await give_back(database, job.owner)
                 return
             # The next part is taken apart while the database stores this one.
             ready = asyncio.create_task(_prepared(database, kinds, job, number + 1))
@@ -87,13 +89,14 @@ async def work(database: Database, kinds: Mapping[str, Kind], job: Job) -> None:
         await tasks.end([ready, *([storing] if storing is not None else [])])
 
 
-async def give_back(database: Database, job: Job) -> None:
-    """Ends the lease before its time, if it is still this claim's. Whoever claims next may take another import."""
+async def give_back(database: Database, owner: UUID, rest_seconds: float | None = None) -> None:
+    """Ends the lease of a claim before its time, if there is one. Whoever claims next may take another import; with
+    `rest_seconds` nobody takes this one for so long."""
     async with database.connection() as connection:
         await connection.execute(
-            "UPDATE import_job SET leased_until = NULL, lease_owner = NULL"
-            " WHERE id = %s AND lease_owner = %s AND status = 'running'",
-            [job.id, job.owner],
+            "UPDATE import_job SET leased_until = now() + make_interval(secs => %s), lease_owner = NULL"
+            " WHERE lease_owner = %s AND status = 'running'",
+            [rest_seconds, owner],
         )
         await connection.execute(f"NOTIFY {JOBS_CHANNEL}")
 
@@ -138,8 +141,11 @@ async def _prepared(database: Database, kinds: Mapping[str, Kind], job: Job, num
     """What the lines of a part ask for; None when there is no such part (any more)."""
     async with database.connection() as connection:
         part = await _part(connection, job, number)
-    if part is None:
-        return None
+    return None if part is None else await _all_taken_apart(kinds, job, part)
+
+
+async def _all_taken_apart(kinds: Mapping[str, Kind], job: Job, part: Sequence[Any]) -> list[Prepared]:
+    """What the lines of a part ask for; requests get their turn in between."""
     prepared = []
     for place, line in enumerate(part):
         prepared.append(taken_apart(kinds, job, line))
@@ -155,7 +161,7 @@ async def _all_or_nothing(database: Database, kinds: Mapping[str, Kind], job: Jo
         async with database.transaction() as connection:
             caller = await _caller(connection, job)
             while (part := await _part(connection, job, done)) is not None:
-                lines = [taken_apart(kinds, job, line) for line in part]
+                lines = await _all_taken_apart(kinds, job, part)
                 outcome = await _carried_out(connection, caller, job, lines)
                 kept, of_part = await import_entries.fitted(kept, outcome.problems, outcome.lines)
                 await _advance(connection, job, done, len(lines), outcome, kept)

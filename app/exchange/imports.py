@@ -17,7 +17,7 @@ from starlette.responses import StreamingResponse
 from app.db.pool import Connection, Database
 from app.exchange import import_report, upload_lease
 from app.exchange.import_shapes import ImportReport
-from app.exchange.import_upload import ATOMIC_LINES, OPEN_AT_ONCE, body_digest, opened, receive
+from app.exchange.import_upload import ATOMIC_LINES, OPEN_AT_ONCE, begun_digest, digested, opened, receive
 from app.exchange.lines import MAXIMUM_BYTES, MAXIMUM_COLUMNS, MAXIMUM_LINE_BYTES, MAXIMUM_LINES
 from app.exchange.wake import JOBS_CHANNEL, Bell
 from app.http import query
@@ -118,7 +118,8 @@ def import_router(kinds: Mapping[str, Kind]) -> APIRouter:
                 await receive(request, database, job_id, kind, form, asked)
         except BaseException as error:
             async with database.connection() as connection:
-                await connection.execute("DELETE FROM import_job WHERE id = %s", [job_id])
+                # Once queued it is with a worker and maybe half done: it goes on, whatever becomes of this answer.
+                await connection.execute("DELETE FROM import_job WHERE id = %s AND status = 'receiving'", [job_id])
             if isinstance(error, ClientDisconnect):
                 raise Problem("truncated-body") from None
             raise
@@ -179,9 +180,9 @@ def import_router(kinds: Mapping[str, Kind]) -> APIRouter:
         request: Request, database: Database, caller: Caller, digest: bytes | None, asked: Mapping[str, Any]
     ) -> Response:
         """The answer to a request that came before under the same key. Errors: 409, 422."""
-        seen = body_digest(asked, request.headers.get("content-type", ""))
-        async for part in request.stream():
-            seen.update(part)
+        seen = begun_digest(request, asked)
+        async for _ in digested(request, seen):
+            pass
         async with database.connection() as connection:
             cursor = await connection.execute(
                 "SELECT id, status, body_digest FROM import_job WHERE credential_id = %s AND key_digest = %s",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from app.db.ids import new_id
-from app.db.pool import Connection, Database
+from app.db.pool import Connection, Database, ring_after_commit
 from app.exchange import feed, feed_place, webhook_rows
 from app.exchange.feed import Wanted
 from app.exchange.feed_place import Place
@@ -22,7 +22,8 @@ STRIDE = 1000
 """A webhook that nothing concerns moves its place on after so many transactions, not with each."""
 
 Looked = dict[UUID, tuple[int, int, int]]
-"""Up to which row, and under which access epoch, a process has looked for each webhook."""
+"""Up to which row, and under which access epoch, a process has looked for each webhook: all that concerned it before
+that row is noted."""
 
 _ACTIVE = """
 SELECT webhook.id, organisation.access_epoch FROM webhook JOIN organisation ON organisation.id = organisation_id
@@ -64,24 +65,34 @@ async def _fill_one(database: Database, webhook_id: UUID, end: Place, looked: Lo
         if caller is None:
             return False
         restored = bytes(lineage) != end.lineage
-        place = end if restored else Place(xid, seq, end.lineage)
+        begin = _begin((xid, seq), looked.get(webhook_id), end, caller.access_epoch)
+        place = end if restored else Place(*begin, end.lineage)
         found = await feed.page(connection, caller, Wanted(tuple(kinds)), place, PAGE_CHANGES)
     events: list[tuple[str, UUID | None]] = [("record.changed", item.id) for item in found.items]
     if restored or epoch != caller.access_epoch:
         events.insert(0, ("access.changed", None))
-    if not found.more:
-        looked[webhook_id] = (end.xid, end.seq, caller.access_epoch)
-    if not events and found.place.xid - xid < STRIDE:
-        return False
-    async with database.transaction() as connection:
-        cursor = await connection.execute(
-            "UPDATE webhook SET place_xid = %s, place_seq = %s, lineage = %s, access_epoch = %s"
-            " WHERE id = %s AND status = 'active' AND place_xid = %s AND place_seq = %s",
-            [found.place.xid, found.place.seq, end.lineage, caller.access_epoch, webhook_id, xid, seq],
-        )
-        if cursor.rowcount == 1:  # else another worker was faster
+    if events or found.place.xid - xid >= STRIDE:
+        async with database.transaction() as connection:
+            cursor = await connection.execute(
+                "UPDATE webhook SET place_xid = %s, place_seq = %s, lineage = %s, access_epoch = %s"
+                " WHERE id = %s AND status = 'active' AND place_xid = %s AND place_seq = %s",
+                [found.place.xid, found.place.seq, end.lineage, caller.access_epoch, webhook_id, xid, seq],
+            )
+            if cursor.rowcount == 0:
+                return False  # another worker was faster, maybe not as far as here: it is looked at again
             await _note(connection, webhook_id, events)
+    if not found.more:
+        # Only now: what could not be noted is looked for again.
+        looked[webhook_id] = (end.xid, end.seq, caller.access_epoch)
     return found.more
+
+
+def _begin(noted: tuple[int, int], seen: tuple[int, int, int] | None, end: Place, epoch: int) -> tuple[int, int]:
+    """Where to go on: behind the place of the webhook, or behind what this process has looked at in vain since. Without
+    that a long import which concerns nobody would be read from its beginning again with each of its parts."""
+    if seen is None or seen[2] != epoch or seen[:2] > (end.xid, end.seq):
+        return noted
+    return max(noted, seen[:2])
 
 
 async def _note(connection: Connection, webhook_id: UUID, events: Sequence[tuple[str, UUID | None]]) -> None:
@@ -94,4 +105,4 @@ async def _note(connection: Connection, webhook_id: UUID, events: Sequence[tuple
             " AND last_outcome IS NULL AND event = %(event)s AND record_id IS NOT DISTINCT FROM %(record)s)",
             {"id": new_id(), "webhook": webhook_id, "event": event, "record": record_id},
         )
-    await connection.execute(f"NOTIFY {JOBS_CHANNEL}")
+    ring_after_commit(connection, JOBS_CHANNEL)

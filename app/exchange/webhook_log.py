@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 from psycopg.rows import dict_row
 
-from app.db.pool import Connection, Database
+from app.db.pool import Connection, Database, ring_after_commit
 from app.exchange import feed, webhook_rows
 from app.exchange.wake import JOBS_CHANNEL
 from app.exchange.webhook_rows import PRIVATE, SCOPE, as_json, one
@@ -67,21 +67,21 @@ def delivery_router() -> APIRouter:
     )
     async def list_deliveries(request: Request, id: str, caller: Caller = member(SCOPE)) -> Response:
         asked = read_query(request, log_parameters)
+        conditions = ["webhook_id = %(webhook)s"]
+        if asked["before"]:
+            conditions.append(
+                "seq < (SELECT seq FROM webhook_delivery WHERE id = %(before)s AND webhook_id = %(webhook)s)"
+            )
+        if asked["status"]:
+            conditions.append("status = %(status)s")
         database: Database = request.app.state.database
         async with database.connection() as connection:
             webhook = await one(connection, caller, record_id(id))
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute(
-                f"SELECT {_DELIVERY} FROM webhook_delivery WHERE webhook_id = %(webhook)s"
-                " AND (%(before)s::uuid IS NULL OR seq < (SELECT seq FROM webhook_delivery WHERE id = %(before)s"
-                " AND webhook_id = %(webhook)s)) AND (%(status)s::text IS NULL OR status = %(status)s)"
-                " ORDER BY seq DESC LIMIT %(limit)s",
-                {
-                    "webhook": webhook["id"],
-                    "before": asked["before"],
-                    "status": asked["status"],
-                    "limit": asked["limit"] + 1,
-                },
+                f"SELECT {_DELIVERY} FROM webhook_delivery WHERE {' AND '.join(conditions)}"
+                f" ORDER BY seq DESC LIMIT {asked['limit'] + 1}",
+                {"webhook": webhook["id"], "before": asked["before"], "status": asked["status"]},
             )
             rows = await cursor.fetchall()
             shown, following = rows[: asked["limit"]], None
@@ -96,15 +96,16 @@ def delivery_router() -> APIRouter:
             following = request.app.state.public_url + path
         return json_response({"items": [as_json(row) for row in shown], "next": following}, headers=PRIVATE)
 
-    async def again(connection: Connection, webhook_id: UUID, condition: str, values: Mapping[str, Any]) -> Response:
+    async def again(connection: Connection, webhook_id: UUID, condition: str, values: Mapping[str, Any]) -> int:
+        """How many messages of those that fit are to be sent again, at once."""
         cursor = await connection.execute(
             "UPDATE webhook_delivery SET status = 'pending', attempts = 0, next_attempt_at = now(), finished_at = NULL"
             f" WHERE webhook_id = %(webhook)s AND event <> 'webhook.challenge' AND {condition}",
             {**values, "webhook": webhook_id},
         )
         await webhook_rows.rest_no_longer(connection, webhook_id)
-        await connection.execute(f"NOTIFY {JOBS_CHANNEL}")
-        return json_response({"queued": cursor.rowcount}, 202, PRIVATE)
+        ring_after_commit(connection, JOBS_CHANNEL)
+        return cursor.rowcount
 
     @router.post(
         "/{id}/redeliver",
@@ -120,7 +121,8 @@ def delivery_router() -> APIRouter:
         async def work(connection: Connection) -> Response:
             webhook = await one(connection, caller, record_id(id), lock=True)
             condition = "status = 'failed' AND (%(since)s::timestamptz IS NULL OR created_at >= %(since)s)"
-            return await again(connection, webhook["id"], condition, {"since": since})
+            count = await again(connection, webhook["id"], condition, {"since": since})
+            return json_response({"queued": count}, 202, PRIVATE)
 
         return await transact(request, work)
 
@@ -135,10 +137,9 @@ def delivery_router() -> APIRouter:
     async def redeliver_one(request: Request, id: str, delivery: str, caller: Caller = member(SCOPE)) -> Response:
         async def work(connection: Connection) -> Response:
             webhook = await one(connection, caller, record_id(id), lock=True)
-            response = await again(connection, webhook["id"], "id = %(delivery)s", {"delivery": record_id(delivery)})
-            if response.body == b'{"queued":0}':
+            if not await again(connection, webhook["id"], "id = %(delivery)s", {"delivery": record_id(delivery)}):
                 raise Problem("not-found")
-            return response
+            return json_response({"queued": 1}, 202, PRIVATE)
 
         return await transact(request, work)
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from app.db.ids import new_id
-from app.db.pool import Connection
+from app.db.pool import Connection, ring_after_commit
 from app.exchange import standing
 from app.exchange.wake import JOBS_CHANNEL
 from app.http.problem import Problem
@@ -72,7 +72,7 @@ async def queue(connection: Connection, webhook_id: UUID, event: str, record_id:
         "INSERT INTO webhook_delivery (id, webhook_id, event, record_id, status) VALUES (%s, %s, %s, %s, 'pending')",
         [message_id, webhook_id, event, record_id],
     )
-    await connection.execute(f"NOTIFY {JOBS_CHANNEL}")
+    ring_after_commit(connection, JOBS_CHANNEL)
     return message_id
 
 

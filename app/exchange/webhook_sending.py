@@ -86,6 +86,15 @@ RETURNING id, organisation_id, credential_id, url, status, challenge, sealed_sec
 """
 
 
+_NEXT = f"""
+UPDATE webhook_delivery SET last_outcome = coalesce(last_outcome, '{SENDING}') WHERE id = (
+    -- `+ 0`, or the planner would walk the log by seq, past all that was ever delivered, to what is pending at its end.
+    SELECT id FROM webhook_delivery WHERE webhook_id = %(webhook)s AND status = 'pending' AND next_attempt_at <= now()
+        AND (%(active)s OR event = 'webhook.challenge') ORDER BY seq + 0 LIMIT 1)
+RETURNING id, event, record_id, attempts
+"""
+
+
 async def lease(database: Database, secret: MasterSecret, holder: UUID) -> Receiver | None:
     """A webhook with something due that nobody sends to now, leased to `holder`; None when there is none."""
     async with database.transaction() as connection:
@@ -156,15 +165,8 @@ async def send_due(database: Database, settings: Settings, receiver: Receiver, e
 
 async def _next(connection: Connection, receiver: Receiver) -> Message | None:
     """The next message that is due, marked as on its way before anybody looks at what it has to say."""
-    only = "" if receiver.status == "active" else "AND event = 'webhook.challenge'"
-    cursor = await connection.execute(
-        f"UPDATE webhook_delivery SET last_outcome = coalesce(last_outcome, '{SENDING}') WHERE id = ("
-        "SELECT id FROM webhook_delivery"
-        f" WHERE webhook_id = %s AND status = 'pending' AND next_attempt_at <= now() {only} ORDER BY seq LIMIT 1)"
-        " RETURNING id, event, record_id, attempts",
-        [receiver.id],
-    )
-    row = await cursor.fetchone()
+    values = {"webhook": receiver.id, "active": receiver.status == "active"}
+    row = await (await connection.execute(_NEXT, values)).fetchone()
     return None if row is None else Message(*row)
 
 
@@ -198,7 +200,7 @@ async def _attempt(
             {"Content-Type": "application/json", "User-Agent": "Minga-Webhooks/1", **headers},
             echo=receiver.challenge.encode() if asks else None,
             development=settings.webhook_loopback,
-            ports={int(port) for port in settings.webhook_ports.split(",")},
+            ports=settings.webhook_port_numbers,
         )
     except guard.AddressRefused as error:
         return error.code, None

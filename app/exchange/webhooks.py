@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from psycopg.rows import dict_row
 
 from app.db.ids import new_id
-from app.db.pool import Connection
+from app.db.pool import Connection, ring_after_commit
 from app.exchange import feed_place, guard, signing, webhook_rows
 from app.exchange.wake import JOBS_CHANNEL
 from app.exchange.webhook_rows import COLUMNS, PRIVATE, SCOPE, SECRET_PURPOSE, as_json, one
@@ -48,7 +48,7 @@ publish("webhooks", {"per_organisation": MOST_WEBHOOKS, "url_bytes": guard.MAXIM
 def checked_url(settings: Settings, url: str) -> str:
     """The address in its canonical form. Errors: 422 `invalid-body` with the reason as its code."""
     try:
-        ports = {int(port) for port in settings.webhook_ports.split(",")}
+        ports = settings.webhook_port_numbers
         return guard.parse(url, development=settings.webhook_loopback, ports=ports).url
     except guard.AddressRefused as error:
         raise Problem("invalid-body", errors=[Fault("/url", error.code)]) from None
@@ -67,7 +67,7 @@ async def challenge_again(connection: Connection, webhook_id: UUID) -> None:
         f" WHERE {pending}",
         {"webhook": webhook_id, "pause": CHALLENGE_PAUSE_SECONDS},
     )
-    await connection.execute(f"NOTIFY {JOBS_CHANNEL}")
+    ring_after_commit(connection, JOBS_CHANNEL)
 
 
 async def require_room(connection: Connection, caller: Caller) -> None:

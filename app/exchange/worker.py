@@ -12,7 +12,6 @@ import psycopg
 from app.db import tasks
 from app.db.pool import Database
 from app.exchange import import_preview, import_work, webhook_filling, webhook_sending
-from app.exchange.import_lines import Job
 from app.exchange.upload_lease import ABANDONED
 from app.exchange.wake import JOBS_CHANNEL, Bell
 from app.records.kind import Kind
@@ -33,6 +32,10 @@ GRACE_SECONDS = 2.0
 PAUSE_AFTER_FAILURE_SECONDS = 2.0
 CLEAN_EVERY_SECONDS = 600.0
 KEPT_DAYS = 30
+LONG_OVER = f"finished_at < now() - interval '{KEPT_DAYS} days'"
+OUTDATED = (("import_job", ABANDONED, 1), ("import_job", LONG_OVER, 1), ("webhook_delivery", LONG_OVER, 5000))
+"""What is deleted, and how many rows with one statement. An import takes its parts along. All at once would hold the
+feed back, and might run into the limit of a statement, and then be begun anew each time and never end."""
 
 
 async def _again_and_again(name: str, turn: Callable[[], Awaitable[None]]) -> None:
@@ -61,7 +64,7 @@ class Worker:
         self._settings = settings
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: set[asyncio.Task[None]] = set()
-        self._import: Job | None = None
+        self._claim: UUID | None = None
         self._leases: set[UUID] = set()
         self._looked: webhook_filling.Looked = {}
         self._ending = asyncio.Event()
@@ -78,8 +81,8 @@ class Worker:
 
     async def __aexit__(self, *_: object) -> None:
         await tasks.end(self._tasks)
-        if self._import is not None:
-            await self._give_back(self._import)
+        if self._claim is not None:
+            await self._give_back(self._claim)
         await self._end_sending()
 
     async def _end_sending(self) -> None:
@@ -98,23 +101,26 @@ class Worker:
 
     async def _imports(self) -> None:
         self._database.check_room()
-        job = await import_work.claim(self._database)
+        self._claim = uuid4()  # known before the database answers: a claim is given back whenever we are told to end
+        ring = self._bell.coming(JOBS_CHANNEL)
+        job = await import_work.claim(self._database, self._claim)
         if job is None:
-            await self._bell.wait(JOBS_CHANNEL, IDLE_SECONDS)
+            self._claim = None
+            await self._bell.wait(JOBS_CHANNEL, IDLE_SECONDS, ring)
             return
-        self._import = job
         try:
             await import_work.work(self._database, self._kinds, job)
         except psycopg.Error:
-            await self._give_back(job)  # the import goes on where it was
+            await self._give_back(job.owner, import_work.FAILED_REST_SECONDS)  # the import goes on where it was
             raise
         except Exception:
             await import_work.give_up(self._database, job)
             raise
+        self._claim = None
 
-    async def _give_back(self, job: Job) -> None:
+    async def _give_back(self, claim: UUID, rest_seconds: float | None = None) -> None:
         with suppress(psycopg.Error):  # then the lease ends by itself
-            await import_work.give_back(self._database, job)
+            await import_work.give_back(self._database, claim, rest_seconds)
 
     async def _fill(self) -> None:
         begun = time.monotonic()
@@ -158,10 +164,8 @@ class Worker:
             cursor = await connection.execute(import_preview.LEFT_BEHIND)
             for (job_id,) in await cursor.fetchall():
                 await import_preview.forget(self._database, job_id)
-            for statement in (
-                f"DELETE FROM import_job WHERE {ABANDONED}",
-                f"DELETE FROM import_job WHERE finished_at < now() - interval '{KEPT_DAYS} days'",
-                f"DELETE FROM webhook_delivery WHERE finished_at < now() - interval '{KEPT_DAYS} days'",
-            ):
-                await connection.execute(statement)
+            for table, condition, at_once in OUTDATED:
+                chosen = f"SELECT id FROM {table} WHERE {condition} LIMIT {at_once} FOR UPDATE SKIP LOCKED"
+                while (await connection.execute(f"DELETE FROM {table} WHERE id IN ({chosen})")).rowcount:
+                    pass
         await asyncio.sleep(CLEAN_EVERY_SECONDS)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 TURNS = 4
@@ -46,7 +47,8 @@ class Turns:
             if turn.done() and not turn.cancelled():
                 self.leave(key)
             else:
-                queue.waiting.remove(turn)
+                with suppress(ValueError):  # whoever gave a place back meanwhile has passed it over
+                    queue.waiting.remove(turn)
             raise
         return True
 

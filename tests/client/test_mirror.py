@@ -114,7 +114,8 @@ def test_torn_journal_is_used_up_to_its_last_whole_page(tmp_path: Path) -> None:
             pull(minga, tmp_path, progress=die)
         journal = tmp_path / ".minga" / "journal.ndjson"
         whole = journal.read_bytes()
-        for cut in range(len(whole)):
+        # Around the end of each line every byte matters; within a line one place is like another.
+        for cut in [at for at in range(len(whole)) if at % 10 == 0 or b"\n" in whole[max(0, at - 2) : at + 2]]:
             journal.write_bytes(whole[:cut])
             fake.requests.clear()
             pull(minga, tmp_path)

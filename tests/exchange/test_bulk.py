@@ -1,50 +1,31 @@
 """Imports and exports: nothing half, nothing double, and one's own export imports as nothing changed."""
 
-import asyncio
 import csv
 import gzip
 import io
 import json
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
 
 import httpx
-import psycopg
 import pytest
 from fastapi import FastAPI
 
-from app.exchange import cells, exports, import_upload, imports, upload_lease
+from app.exchange import cells, exports, import_upload, import_work, imports
+from app.exchange.worker import Worker
 from app.kinds import KINDS
 from app.kinds.cases import CASES
 from app.kinds.issues import ISSUES
 from app.records.kind import Kind
 from tests.conftest import SCOPES, MakeOrganisation, Member
 from tests.exchange.follower import Follower, settled
+from tests.exchange.importing import NDJSON, dying_worker, ended, imported, issue, leases_end_at_once, ndjson
 from tests.records.bodies import publishable
 
 pytestmark = pytest.mark.anyio
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
-NDJSON = {"Content-Type": "application/x-ndjson"}
 CSV = {"Content-Type": "text/csv"}
-
-
-def ndjson(*records: Any) -> bytes:
-    return b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
-
-
-async def imported(
-    client: httpx.AsyncClient, owner: Member, body: bytes, *, expected: int = 200, **options: Any
-) -> dict[str, Any]:
-    headers = {**owner.headers, **NDJSON, **options.pop("headers", {})}
-    answer = await client.post("/v1/imports", content=body, params=options, headers=headers)
-    assert answer.status_code == expected, answer.text
-    return dict(answer.json())
-
-
-def issue(number: int, **changes: Any) -> dict[str, Any]:
-    return {"kind": "issue", **publishable(ISSUES, title=f"Issue {number}", external_id=f"i-{number}", **changes)}
 
 
 async def test_import_makes_replaces_and_leaves_alone(
@@ -199,32 +180,13 @@ async def test_repeated_import_under_one_key_has_one_effect(
 async def test_interrupted_import_goes_on_without_doubling(
     app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker dies in the middle of every second part, after storing and before committing."""
-    from app.exchange import import_work
-
     monkeypatch.setattr(import_upload, "PART_LINES", 10)
     monkeypatch.setattr(imports, "ANSWER_WITHIN_SECONDS", 0.0)
     owner = await make_organisation()
-    real, deaths = import_work._advance, {"left": 5}
-
-    async def dying(*given: Any) -> None:
-        await real(*given)
-        if given[2] % 2 and deaths["left"]:
-            deaths["left"] -= 1
-            raise psycopg.OperationalError("the line to the database broke")
-
-    monkeypatch.setattr(import_work, "_CLAIM", import_work._CLAIM.replace("30 seconds", "0 seconds"))
-    monkeypatch.setattr(import_work, "LEASE_SECONDS", 0)
-    monkeypatch.setattr(import_work, "_advance", dying)
-    monkeypatch.setattr("app.exchange.worker.PAUSE_AFTER_FAILURE_SECONDS", 0.01)
+    deaths = dying_worker(monkeypatch, import_work, "_advance")
     lines = ndjson(*({"kind": "issue", **publishable(ISSUES)} for _ in range(100)))
-    report = await imported(client, owner, lines, expected=202)
-    for _ in range(200):
-        if report["status"] == "done":
-            break
-        await asyncio.sleep(0.05)
-        report = (await client.get(f"/v1/imports/{report['id']}", headers=owner.headers)).json()
-    assert deaths["left"] == 0
+    report = await ended(client, owner, await imported(client, owner, lines, expected=202))
+    assert deaths == {"left": 0}
     assert report["counts"]["created"] == 100
     assert (await client.get("/v1/issues?count=true", headers=owner.headers)).json()["total"] == 100
 
@@ -232,82 +194,23 @@ async def test_interrupted_import_goes_on_without_doubling(
 async def test_a_long_import_lets_a_short_one_pass(
     client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.exchange import import_work
-
     monkeypatch.setattr(import_upload, "PART_LINES", 10)
     monkeypatch.setattr(imports, "ANSWER_WITHIN_SECONDS", 0.0)
     monkeypatch.setattr(import_work, "TURN_PARTS", 2)
     long_owner, short_owner = await make_organisation(), await make_organisation("Example CSO B")
     long = await imported(client, long_owner, ndjson(*(issue(number) for number in range(600))), expected=202)
     short = await imported(client, short_owner, ndjson(*(issue(number) for number in range(20))), expected=202)
-    reports: dict[str, dict[str, Any]] = {}
-    for _ in range(600):
-        for name, owner, report in (("long", long_owner, long), ("short", short_owner, short)):
-            reports[name] = (await client.get(f"/v1/imports/{report['id']}", headers=owner.headers)).json()
-        if {report["status"] for report in reports.values()} == {"done"}:
-            break
-        await asyncio.sleep(0.05)
+    reports = {"long": await ended(client, long_owner, long), "short": await ended(client, short_owner, short)}
     assert [reports[name]["counts"]["created"] for name in ("long", "short")] == [600, 20]
     assert reports["short"]["finished_at"] < reports["long"]["finished_at"]
-
-
-async def test_uploads_of_a_killed_process_stand_in_nobodys_way(
-    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upload_lease, "RENEW_SECONDS", 0.05)
-    owner = await make_organisation()
-    lines = ndjson({"kind": "issue", **publishable(ISSUES)})
-    go_on = asyncio.Event()
-
-    async def slowly() -> AsyncIterator[bytes]:
-        yield lines[:10]
-        await go_on.wait()
-        yield lines[10:]
-
-    async def upload(number: int, content: Any) -> httpx.Response:
-        headers = {**owner.headers, **NDJSON, "Idempotency-Key": f"upload-{number}"}
-        return await client.post("/v1/imports", content=content, headers=headers)
-
-    alive = asyncio.create_task(upload(0, slowly()))
-    for number in range(1, import_upload.OPEN_AT_ONCE):
-        await imported(client, owner, lines, headers={"Idempotency-Key": f"upload-{number}"})
-    await until_receiving(app, 1)
-    async with app.state.database.connection() as connection:
-        # As if the process had died while these bodies came in, and the other were slow.
-        await connection.execute(
-            "UPDATE import_job SET status = 'receiving', leased_until = now() + interval '1 hour' WHERE status = 'done'"
-        )
-        assert (await upload(1, lines)).json()["code"] == "conflict"
-        await connection.execute("UPDATE import_job SET leased_until = now() - interval '1 second'")
-        await asyncio.sleep(0.2)
-    assert (await upload(1, lines)).status_code == 200
-    assert (await upload(0, lines)).json()["code"] == "idempotency-in-flight"
-    go_on.set()
-    assert (await alive).status_code == 200
-    async with app.state.database.connection() as connection:
-        cursor = await connection.execute("SELECT count(*) FROM import_job WHERE status <> 'done'")
-        assert await cursor.fetchone() == (0,)
-
-
-async def until_receiving(app: FastAPI, count: int) -> None:
-    async with asyncio.timeout(10), app.state.database.connection() as connection:
-        while True:
-            cursor = await connection.execute("SELECT count(*) FROM import_job WHERE status = 'receiving'")
-            if await cursor.fetchone() == (count,):
-                return
-            await asyncio.sleep(0.02)
 
 
 async def test_several_workers_on_one_import_do_each_part_once(
     app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Leases that end at once: every worker takes every import for its own."""
-    from app.exchange import import_work
-    from app.exchange.worker import Worker
-
     monkeypatch.setattr(import_upload, "PART_LINES", 5)
-    monkeypatch.setattr(import_work, "_CLAIM", import_work._CLAIM.replace("30 seconds", "0 seconds"))
-    monkeypatch.setattr(import_work, "LEASE_SECONDS", 0)
+    leases_end_at_once(monkeypatch)
     state = app.state
     owner = await make_organisation()
     lines = ndjson(*({"kind": "issue", **publishable(ISSUES)} for _ in range(200)))

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-import psycopg
 import pytest
 from fastapi import FastAPI
 
@@ -16,7 +15,7 @@ from app.exchange import import_entries, import_preview, import_upload, import_w
 from app.exchange.worker import Worker
 from app.kinds.issues import ISSUES
 from tests.conftest import SCOPES, MakeOrganisation, Member
-from tests.exchange.test_bulk import NDJSON, imported, issue, ndjson
+from tests.exchange.importing import NDJSON, dying_worker, ended, imported, issue, ndjson
 from tests.records.bodies import publishable
 
 pytestmark = pytest.mark.anyio
@@ -29,15 +28,6 @@ async def told(client: httpx.AsyncClient, owner: Member, report: dict[str, Any],
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert answer.headers["cache-control"] == "private, no-store"
     return [json.loads(line) for line in answer.text.split("\n") if line]
-
-
-async def ended(client: httpx.AsyncClient, owner: Member, report: dict[str, Any]) -> dict[str, Any]:
-    """The report once the import has ended."""
-    async with asyncio.timeout(120):
-        while report["status"] not in ("done", "failed"):
-            await asyncio.sleep(0.05)
-            report = (await client.get(f"/v1/imports/{report['id']}", headers=owner.headers)).json()
-    return report
 
 
 async def count(app: FastAPI, table: str) -> int:
@@ -210,22 +200,11 @@ async def test_report_of_a_killed_worker_tells_of_each_line_once(
     monkeypatch.setattr(import_upload, "PART_LINES", 10)
     monkeypatch.setattr(imports, "ANSWER_WITHIN_SECONDS", 0.0)
     owner = await make_organisation()
-    real, deaths = import_entries.keep, {"left": 5}
-
-    async def dying(*given: Any) -> None:
-        await real(*given)
-        if given[2] % 2 and deaths["left"]:
-            deaths["left"] -= 1
-            raise psycopg.OperationalError("the line to the database broke")
-
-    monkeypatch.setattr(import_work, "_CLAIM", import_work._CLAIM.replace("30 seconds", "0 seconds"))
-    monkeypatch.setattr(import_work, "LEASE_SECONDS", 0)
-    monkeypatch.setattr(import_entries, "keep", dying)
-    monkeypatch.setattr("app.exchange.worker.PAUSE_AFTER_FAILURE_SECONDS", 0.01)
+    deaths = dying_worker(monkeypatch, import_entries, "keep")
     # Every tenth line is about a record that the first line makes.
     lines = [issue(0 if number % 10 == 0 else number) for number in range(100)]
     report = await ended(client, owner, await imported(client, owner, ndjson(*lines), expected=202, dry_run=True))
-    assert deaths["left"] == 0
+    assert deaths == {"left": 0}
     entries = await told(client, owner, report)
     assert [entry["line"] for entry in entries] == list(range(1, 101))
     assert [entry["line"] for entry in entries if entry["action"] == "repeated"] == list(range(11, 101, 10))
@@ -386,16 +365,10 @@ async def test_worker_gives_back_its_own_lease_and_no_other(
     before = await lease()
     assert before[1] is True
     stranger = Worker(state.database, state.bell, state.kinds, state.secret, state.settings)
-    async with state.database.connection() as connection:
-        cursor = await connection.execute(
-            "SELECT id, organisation_id, credential_id, kind, format, dry_run, atomic, next_part FROM import_job"
-        )
-        row = await cursor.fetchone()
-    assert row is not None
-    stranger._import = import_work.Job(*[*row, uuid4(), import_work.Kept()])
+    stranger._claim = uuid4()
     await stranger.__aexit__(None, None, None)
     assert await lease() == before
-    stranger._import = import_work.Job(*[*row, before[0], import_work.Kept()])
+    stranger._claim = before[0]
     await stranger.__aexit__(None, None, None)
     assert await lease() == (None, None)
     go_on.set()

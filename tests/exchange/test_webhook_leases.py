@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 
 from app.db.pool import Database
 from app.exchange import webhook_filling, webhook_sending
+from app.exchange.feed_place import Place
 from app.kinds.issues import ISSUES
 from app.settings import Settings
 from tests.conftest import SECRET, MakeOrganisation, Member
@@ -157,3 +159,97 @@ async def test_where_nothing_was_written_nothing_is_asked_for_each_webhook(
         async with app.state.database.connection() as connection:
             cursor = await connection.execute("SELECT count(*) FROM webhook_delivery WHERE event = 'access.changed'")
             assert await cursor.fetchone() == (10,)
+
+
+async def test_what_concerned_nobody_is_read_once(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, other = await make_organisation("Example CSO A"), await make_organisation("Example CSO B")
+    database, begun = app.state.database, []
+    real = webhook_filling.feed.page
+
+    async def watched(connection: Any, caller: Any, wanted: Any, place: Place, limit: int) -> Any:
+        begun.append((place.xid, place.seq))
+        return await real(connection, caller, wanted, place, limit)
+
+    monkeypatch.setattr(webhook_filling.feed, "page", watched)
+    async with webhooks_of(app, client, [owner], each=1), database.connection() as connection:
+        looked: webhook_filling.Looked = {}
+        for number in range(3):
+            body = publishable(ISSUES, title=f"Draft {number}", status="draft")
+            assert (await client.post("/v1/issues", json=body, headers=other.headers)).status_code == 201
+
+            async def seen() -> bool:
+                await webhook_filling.fill(database, looked)
+                last = await (await connection.execute("SELECT max(xid::text::bigint) FROM revision")).fetchone()
+                return bool(last == (max(xid for xid, _, _ in looked.values()),))
+
+            await until(seen)
+        assert len(begun) >= 3
+        assert begun == sorted(set(begun)), "no change is read twice"
+        cursor = await connection.execute("SELECT place_xid FROM webhook")
+        assert await cursor.fetchone() == begun[0][:1], "and the webhook itself did not move"
+        body = publishable(ISSUES, tlp="green")
+        assert (await client.post("/v1/issues", json=body, headers=other.headers)).status_code == 201
+
+        async def noted() -> bool:
+            await webhook_filling.fill(database, looked)
+            cursor = await connection.execute("SELECT count(*) FROM webhook_delivery WHERE event = 'record.changed'")
+            return bool(await cursor.fetchone() == (1,))
+
+        await until(noted)
+
+
+async def test_what_could_not_be_noted_is_noted_without_waiting_for_other_news(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    owner = await make_organisation()
+    database = app.state.database
+    async with webhooks_of(app, client, [owner], each=1), database.connection() as connection:
+        looked: webhook_filling.Looked = {}
+        await webhook_filling.fill(database, looked)
+        await connection.execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE EXCEPTION USING ERRCODE = 'connection_failure'; END$$"
+        )
+        await connection.execute(
+            "CREATE TRIGGER fail BEFORE INSERT ON webhook_delivery FOR EACH ROW EXECUTE FUNCTION fail()"
+        )
+        body = publishable(ISSUES, tlp="green")
+        assert (await client.post("/v1/issues", json=body, headers=owner.headers)).status_code == 201
+
+        async def fails() -> bool:
+            # Until then the change may lie behind another transaction of the cluster.
+            try:
+                await webhook_filling.fill(database, looked)
+            except psycopg.OperationalError:
+                return True
+            return False
+
+        await until(fails)
+        await connection.execute("DROP TRIGGER fail ON webhook_delivery")
+
+        async def noted() -> bool:
+            await webhook_filling.fill(database, looked)
+            cursor = await connection.execute("SELECT count(*) FROM webhook_delivery WHERE event = 'record.changed'")
+            return bool(await cursor.fetchone() == (1,))
+
+        await until(noted)
+
+
+async def test_next_message_is_found_without_reading_the_log(
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+) -> None:
+    owner = await make_organisation()
+    async with webhooks_of(app, client, [owner], each=1) as (webhook,), app.state.database.connection() as connection:
+        for status, count in (("delivered", 20_000), ("pending", 2_000)):
+            await connection.execute(
+                "INSERT INTO webhook_delivery (id, webhook_id, event, status, finished_at) SELECT gen_random_uuid(),"
+                " %s, 'webhook.ping', %s, now() FROM generate_series(1, %s)",
+                [webhook, status, count],
+            )
+        await connection.execute("ANALYZE webhook_delivery")
+        asked = {"webhook": webhook, "active": True}
+        plan = str(await (await connection.execute(f"EXPLAIN {webhook_sending._NEXT}", asked)).fetchall())
+    assert "webhook_delivery_due" in plan
+    assert "webhook_delivery_log" not in plan

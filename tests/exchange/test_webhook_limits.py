@@ -34,8 +34,9 @@ async def made(client: httpx.AsyncClient, owner: Member, **given: object) -> dic
 
 
 async def test_webhook_ends_with_its_credential_and_goes_on_with_another(
-    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(webhooks, "CHALLENGE_PAUSE_SECONDS", 0)
     owner = await make_organisation()
     async with app.state.database.transaction() as connection:
         stolen = await credentials.add(connection, SECRET, owner.id, "Stolen laptop", SCOPES)

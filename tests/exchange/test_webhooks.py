@@ -139,8 +139,9 @@ async def test_failed_message_is_repeated_under_its_id_with_growing_pauses(
 
 
 async def test_gone_and_long_failure_disable_and_enabling_sends_what_waited(
-    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation
+    app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(webhooks, "CHALLENGE_PAUSE_SECONDS", 0)
     owner = await make_organisation()
     async with receiving() as receiver:
         webhook = await active(client, owner, receiver.url)

@@ -103,6 +103,21 @@ async def test_turns_are_given_in_order_and_returned_by_those_who_give_up() -> N
     assert turns._queues == {}
 
 
+@pytest.mark.anyio
+async def test_place_given_back_while_the_next_gives_up_goes_to_the_one_after() -> None:
+    turns = Turns(places=1)
+    assert await turns.enter("a")
+    waiting = [asyncio.create_task(turns.enter("a")) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    turns.leave("a")  # before the one that was cancelled runs
+    first, second = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(first, asyncio.CancelledError)
+    assert second is True
+    turns.leave("a")
+    assert turns._queues == {}
+
+
 async def nothing() -> None:
     """Work that takes no time."""
 
