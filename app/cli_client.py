@@ -1,7 +1,8 @@
 """The member's side of the `minga` command: everything here goes through `app.client` and nothing else of the app.
 
-Exit codes: 0 done · 1 refused by the service, not reached, or some lines of an import refused · 2 used wrongly, or no
-credential. With `--json` exactly one JSON document is written to standard output, and all else to standard error.
+Exit codes: 0 done · 1 refused by the service, not reached, interrupted, or some lines of an import refused · 2 used
+wrongly, or no service named. With `--json` exactly one JSON document is written to standard output, and all else to
+standard error.
 """
 
 import argparse
@@ -16,9 +17,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from app.client import Minga, MingaError, ProblemError, Progress, pull
 
 DONE, REFUSED, MISUSED = 0, 1, 2
+FORMATS = ("ndjson", "csv")
+SUFFIXES = (".ndjson", ".jsonl", ".json", ".csv")
+PAGE_CHANGES = 100
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -62,11 +68,11 @@ def connect(given: argparse.Namespace) -> Minga:
     url = given.url or os.environ.get("MINGA_URL") or stored.get("url")
     if not url:
         raise UsageError("no service is named: run `minga login`, or set MINGA_URL")
+    if url.rstrip("/") != str(stored.get("url", "")).rstrip("/"):
+        stored = {}  # the stored secret and its leave for plain http belong to the stored service, not to another one
     client_id, secret = os.environ.get("MINGA_CLIENT_ID"), os.environ.get("MINGA_CLIENT_SECRET")
     if not (client_id and secret):
-        # The stored secret belongs to the stored service; it is not sent to another one.
-        same = url.rstrip("/") == str(stored.get("url", "")).rstrip("/")
-        client_id, secret = (stored.get("client_id"), stored.get("client_secret")) if same else (None, None)
+        client_id, secret = stored.get("client_id"), stored.get("client_secret")
     try:
         return Minga(url, client_id=client_id, client_secret=secret, insecure=bool(stored.get("insecure")))
     except ValueError as error:
@@ -113,6 +119,18 @@ def bar(label: str) -> Iterator[Progress]:
         sys.stderr.flush()
 
 
+def _with_limit(place: str, limit: int | None) -> str:
+    """The address of a feed with pages of so many changes; None: of the usual size."""
+    url = httpx.URL(place)
+    return str(url.copy_remove_param("limit") if limit is None else url.copy_set_param("limit", limit))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError("not a whole number from 1")
+    return int(text)
+
+
 def filters_of(given: argparse.Namespace) -> dict[str, Any]:
     """The `--filter name=value` options as query parameters; a repeated name means any of."""
     found: dict[str, list[str]] = {}
@@ -129,10 +147,13 @@ def login(given: argparse.Namespace) -> int:
     client_id = given.client_id or os.environ.get("MINGA_CLIENT_ID")
     url = given.url or os.environ.get("MINGA_URL")
     if not url or not client_id:
-        raise UsageError("login needs --url and --client-id")
+        raise UsageError("login needs --url and --client-id (or MINGA_URL and MINGA_CLIENT_ID)")
     secret = os.environ.get("MINGA_CLIENT_SECRET")
     if not secret:
-        secret = getpass.getpass("client secret: ") if sys.stdin.isatty() else sys.stdin.readline().strip()
+        with contextlib.suppress(EOFError):
+            secret = getpass.getpass("client secret: ") if sys.stdin.isatty() else sys.stdin.readline().strip()
+    if not secret:
+        raise UsageError("no secret was given: type it, pipe it in, or set MINGA_CLIENT_SECRET")
     try:
         client = Minga(url, client_id=client_id, client_secret=secret, insecure=given.insecure)
     except ValueError as error:
@@ -148,7 +169,8 @@ def me(given: argparse.Namespace) -> int:
     """Shows who is calling."""
     with connect(given) as minga:
         found = minga.me()
-    emit(given, found, f"{found['organisation']['name']}  {' '.join(found.get('scopes', ()))}")
+    one = found["organisation"]
+    emit(given, found, f"{one['name']}  {one['id']}  {' '.join(found.get('scopes', ()))}")
     return DONE
 
 
@@ -170,18 +192,20 @@ def list_records(given: argparse.Namespace) -> int:
 def show(given: argparse.Namespace) -> int:
     """Shows one record."""
     with connect(given) as minga:
-        record = minga.get(given.plural, given.id, lang=given.lang)
+        record = minga.get(given.plural, given.id)
     emit(given, record, json.dumps(record, ensure_ascii=False, indent=2))
     return DONE
 
 
 def push(given: argparse.Namespace) -> int:
     """Stores one record: replaces it when the body names its id, or your external id is known; else makes it."""
-    raw = sys.stdin.buffer.read() if given.file == "-" else Path(given.file).read_bytes()
     try:
+        raw = sys.stdin.buffer.read() if given.file == "-" else Path(given.file).read_bytes()
         body = json.loads(raw)
+    except OSError as error:
+        raise UsageError(f"{given.file} cannot be read: {error.strerror}") from None
     except ValueError:
-        raise UsageError("the file holds no JSON") from None
+        raise UsageError("the file holds no JSON in UTF-8") from None
     if not isinstance(body, dict):
         raise UsageError("the file holds no JSON object; several records go by `minga import`")
     with connect(given) as minga:
@@ -221,6 +245,8 @@ def watch(given: argparse.Namespace) -> int:
     filters = filters_of(given) | ({"kinds": given.kinds} if given.kinds else {})
     if given.json and not (given.count or given.seconds):
         raise UsageError("watch --json ends with its one document: say --count or --seconds")
+    if given.after and not given.after.startswith(("http://", "https://")):
+        raise UsageError("--after takes a whole address: `next` of watch --json, or `feed` of an export")
     seen: list[dict[str, Any]] = []
     place = given.after
     ends_at = time.monotonic() + given.seconds if given.seconds else float("inf")
@@ -230,8 +256,10 @@ def watch(given: argparse.Namespace) -> int:
                 place = page.next
         while time.monotonic() < ends_at and (not given.count or len(seen) < given.count):
             wait = int(min(30, max(1, ends_at - time.monotonic())))
-            page = next(iter(minga.changes(place, wait_seconds=wait, **({} if place else filters))))
-            place = page.next
+            limit = min(PAGE_CHANGES, given.count - len(seen)) if given.count else PAGE_CHANGES
+            asked = ({}, _with_limit(place, limit)) if place else ({**filters, "limit": limit}, None)
+            page = next(iter(minga.changes(asked[1], wait_seconds=wait, **asked[0])))
+            place = _with_limit(page.next, None)
             for item in page.items:
                 change = {"type": item.type, "kind": item.kind, "id": item.id, "version": item.version, "at": item.at}
                 seen.append(change)
@@ -253,11 +281,14 @@ def export(given: argparse.Namespace) -> int:
             return DONE
         path = Path(given.out)
         beside = path.with_name(f".{path.name}.part")
-        with beside.open("wb") as out:
-            report = minga.export(given.plural, out, format=given.format, progress=progress, **filters)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(path)
+        try:
+            with beside.open("wb") as out:
+                report = minga.export(given.plural, out, format=given.format, progress=progress, **filters)
+                out.flush()
+                os.fsync(out.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)  # what was there before stays until the new file is whole
     document = {"path": str(path), "rows": report.rows, "size_bytes": report.size_bytes, "feed": report.feed}
     emit(given, document, f"{report.rows} rows in {path}")
     return DONE
@@ -267,7 +298,9 @@ def import_file(given: argparse.Namespace) -> int:
     """Sends a file of records; says for each refused line what was wrong."""
     path = Path(given.file)
     if not path.is_file():
-        raise UsageError("there is no such file")
+        raise UsageError(f"there is no file {path}")
+    if not given.format and path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path.name} tells no format: say --format ndjson or --format csv")
     with connect(given) as minga:
         with bar("import") as progress:
             report = minga.import_records(
@@ -276,13 +309,14 @@ def import_file(given: argparse.Namespace) -> int:
                 format=given.format,
                 dry_run=given.dry_run,
                 atomic=given.atomic,
+                key=given.key,
                 progress=progress,
             )
         try:
             # Problems are told as they come, so that a million of them need no memory.
             for entry in minga.import_entries(report.id) if report.more and report.id else report.problems:
                 if "code" in entry:
-                    say(f"line {entry.get('line')}: {entry.get('pointer') or ''} {entry['code']}".rstrip())
+                    say(" ".join(filter(None, (f"line {entry.get('line')}:", entry.get("pointer"), entry["code"]))))
         except MingaError as error:
             say(f"minga: the import is over, but its report could not be read to the end: {error}")
     if not report.complete:
@@ -290,20 +324,26 @@ def import_file(given: argparse.Namespace) -> int:
     text = f"{report.created} created, {report.updated} updated, {report.unchanged} unchanged, {report.failed} refused"
     if repeated := report.document.get("repeated"):
         text += f", {repeated} about records of earlier lines"
+    if given.dry_run:
+        text = f"dry run, nothing is stored: {text}; the difference of each line is in --json and in the report"
+    elif report.status != "done":
+        text += f"; nothing was stored ({report.document.get('reason') or report.status})"
     emit(given, dict(report.document), text)
     return DONE if report.status == "done" and not report.failed else REFUSED
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the member's commands. Each sets `run`; call it through `carry_out`."""
+    kinds = "cases, issues, events …"
 
     def command(name: str, run: Command, *, filters: bool = False) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         added.set_defaults(run=run)
-        added.add_argument("--url", help="address of the service (else MINGA_URL, else the stored one)")
+        stored = "" if name == "login" else ", else the stored one"
+        added.add_argument("--url", help=f"address of the service (else MINGA_URL{stored})")
         added.add_argument("--json", action="store_true", help="one JSON document on standard output")
         if filters:
-            added.add_argument("--filter", action="append", metavar="NAME=VALUE", help="may be repeated")
+            added.add_argument("--filter", action="append", metavar="NAME=VALUE", help="as region=AFR; may be repeated")
         return added
 
     added = command("login", login)
@@ -311,50 +351,61 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     added.add_argument("--insecure", action="store_true", help="allow plain http on a line you trust")
     command("me", me)
     added = command("list", list_records, filters=True)
-    added.add_argument("plural", help="cases, issues, events …")
-    added.add_argument("--count", type=int, default=20, help="at most so many (20)")
+    added.add_argument("plural", help=kinds)
+    added.add_argument("--count", type=_count, default=20, help="at most so many (20)")
     added = command("show", show)
-    added.add_argument("plural")
+    added.add_argument("plural", help=kinds)
     added.add_argument("id")
-    added.add_argument("--lang", help="language of the texts")
     added = command("push", push)
-    added.add_argument("plural")
+    added.add_argument("plural", help=kinds)
     added.add_argument("file", help="a JSON object; - for standard input")
     added.add_argument("--external-id", help="your own name for the record")
     added.add_argument("--version", type=int, help="the version you read, to replace a record by external id")
     added = command("pull", pull_folder, filters=True)
-    added.add_argument("folder")
-    added.add_argument("--kinds", action="append", help="only this kind; may be repeated")
+    added.add_argument("folder", help="made if it is missing; other kinds or filters than last time begin it anew")
+    added.add_argument("--kinds", action="append", help="only this kind, as case; may be repeated")
     added = command("watch", watch, filters=True)
-    added.add_argument("--kinds", action="append", help="only this kind; may be repeated")
-    added.add_argument("--after", help="go on from this `next`")
+    added.add_argument("--kinds", action="append", help="only this kind, as case; may be repeated")
+    added.add_argument("--after", help="go on from this address: `next` of --json, or `feed` of an export")
     added.add_argument("--all", action="store_true", help="begin with everything that is there")
-    added.add_argument("--count", type=int, help="end after so many changes")
+    added.add_argument("--count", type=_count, help="end after so many changes")
     added.add_argument("--seconds", type=float, help="end after so many seconds")
     added = command("export", export, filters=True)
-    added.add_argument("plural")
-    added.add_argument("--format", choices=("ndjson", "csv"), default="ndjson")
+    added.add_argument("plural", help=kinds)
+    added.add_argument("--format", choices=FORMATS, default="ndjson", help="ndjson unless you say")
     added.add_argument("--out", help="file to write; standard output without it")
     added = command("import", import_file)
     added.add_argument("file", help="NDJSON or CSV")
     added.add_argument("--kind", help="kind of lines that do not name theirs")
-    added.add_argument("--format", choices=("ndjson", "csv"), help="else by the name of the file")
-    added.add_argument("--dry-run", action="store_true", help="say what would change, store nothing")
+    added.add_argument("--format", choices=FORMATS, help="else by the name of the file")
+    added.add_argument("--dry-run", action="store_true", help="say what each line would do, store nothing")
     added.add_argument("--atomic", action="store_true", help="all lines or none")
+    added.add_argument("--key", help="a name for this file: sent again under it, the file counts once")
 
 
 def carry_out(given: argparse.Namespace) -> int:
     """The exit code after running a command of `register`; errors become one line, or one JSON document."""
     try:
         code: int = given.run(given)
+        sys.stdout.flush()
         return code
     except UsageError as error:
         code = MISUSED
         document: dict[str, Any] = {"code": "usage", "detail": str(error)}
     except ProblemError as error:
-        code, document = REFUSED, {**error.problem, "status": error.status, "code": error.code, "detail": str(error)}
-    except (MingaError, OSError) as error:
+        detail = f"{error} Say it by --version." if error.code == "precondition-required" else str(error)
+        code, document = REFUSED, {**error.problem, "status": error.status, "code": error.code, "detail": detail}
+    except BrokenPipeError:
+        # Whoever read standard output has enough; Python must not try to write the rest when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return REFUSED
+    except OSError as error:
+        detail = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        code, document = REFUSED, {"code": type(error).__name__, "detail": detail}
+    except MingaError as error:
         code, document = REFUSED, {"code": type(error).__name__, "detail": str(error)}
+    except KeyboardInterrupt:
+        code, document = REFUSED, {"code": "interrupted", "detail": "interrupted"}
     say(f"minga: {document['detail']}")
     if given.json:
         emit(given, {"error": document}, "")

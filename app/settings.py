@@ -41,7 +41,9 @@ class Settings(BaseSettings):
     disk_reserve_mb: int = Field(
         128, ge=0, description="Megabytes kept free on the disk of an embedded database; 0: none."
     )
-    log_level: str = Field("info", description="Level of the JSON log on standard error.")
+    log_level: str = Field(
+        "info", pattern="(?i)^(debug|info|warning|error)$", description="Level of the JSON log on standard error."
+    )
     embedded_worker: bool = Field(True, description="`off` when `minga worker` runs background jobs elsewhere.")
     webhook_loopback: bool = Field(
         False, description="`on` lets webhooks go to this machine, by http too: development."

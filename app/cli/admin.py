@@ -128,7 +128,7 @@ def register(commands: Any) -> None:
     network = nouns.add_parser("network", help="networks").add_subparsers(required=True)
     act = _act(network, "add-member", add_network_member, "record a membership that both sides want")
     act.add_argument("--network", type=_id, required=True, metavar="ID")
-    act.add_argument("--organisation", type=_id, required=True, metavar="ID")
+    act.add_argument("--organisation", type=_id, required=True, metavar="ID", help="the member")
 
     record = nouns.add_parser("record", help="records").add_subparsers(required=True)
     act = _act(record, "erase", erase_record, "overwrite the content of a record everywhere")
@@ -148,7 +148,8 @@ def run(arguments: Namespace, _: list[str]) -> int:
             result = asyncio.run(in_transaction(place, lambda connection: act(connection, place, arguments)))
     except Problem as problem:
         faults = "".join(f" {fault.pointer} {fault.code}." for fault in problem.errors)
-        raise CommandFailed(f"{problem.detail or problem.title}{faults}", problem.code) from problem
+        text = "Nothing here has that id." if problem.code == "not-found" else problem.detail or problem.title
+        raise CommandFailed(f"{text}{faults}", problem.code) from problem
     show(result, json=arguments.json)
     return DONE
 

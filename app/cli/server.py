@@ -157,7 +157,9 @@ def listen(host: str, port: int, *, next_free: bool) -> socket.socket:
         except OSError as error:
             bound.close()
             if candidate == last:
-                raise CommandFailed(f"Port {port} of {host} cannot be used: {error.strerror}.") from error
+                raise CommandFailed(
+                    f"Port {port} of {host} cannot be used: {error.strerror}. Choose another by --port."
+                ) from error
             continue
         return bound
     raise CommandFailed(f"No free port from {port} on.")

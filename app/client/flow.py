@@ -108,7 +108,7 @@ class Session:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
             raise ValueError("the address of the service looks like https://example.org")
         if parts.scheme == "http" and parts.hostname not in LOOPBACK and not self.insecure:
-            raise ValueError("a secret is not sent over plain http; use https, or insecure=True on a line you trust")
+            raise ValueError("a secret is not sent over plain http; use https, or `insecure` on a line you trust")
         if (self.client_id is None) != (self.client_secret is None):
             raise ValueError("give client_id and client_secret together")
 

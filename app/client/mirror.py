@@ -48,7 +48,9 @@ def pull(minga: Minga, folder: Path, *, progress: Progress | None = None, **filt
     Errors: MingaError, also when another pull is at work in the folder; OSError.
     """
     hidden = folder / ".minga"
-    hidden.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # A copy may hold what few may read: a folder made here is closed to other accounts.
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    hidden.mkdir(exist_ok=True, mode=0o700)
     with _alone(hidden / "lock"):
         me = minga.me()["organisation"]["id"] if minga.has_credential else None
         wanted = {"format": FORMAT, "organisation": me, "filters": {name: filters[name] for name in sorted(filters)}}

@@ -137,6 +137,7 @@ def _add(router: APIRouter, kind: Kind, form: str) -> None:
         openapi_extra={"parameters": query_parameters(known), **public("exchange:bulk")},
     )
     async def export(request: Request, caller: PublicReader) -> Response:
+        """All rows, with the filters of the list. The header `Minga-Feed` holds where in the feed to go on from."""
         if caller.is_member:
             require_scope(caller, "exchange:bulk")
         asked = read_query(request, known)

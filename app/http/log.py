@@ -81,5 +81,5 @@ def configure(level: str = "info") -> None:
         logger = logging.getLogger(name)
         logger.handlers[:] = []
         logger.propagate = name != "uvicorn.access"
-    for name in ("httpx", "httpcore", "asyncio", "psycopg.pool"):
+    for name in ("httpx", "httpcore", "asyncio", "psycopg.pool", "alembic.runtime.plugins"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -87,3 +87,12 @@ def test_failed_installation_is_told_and_tried_again(checkout: Path) -> None:
     assert "could not be installed" in said
     (checkout / "requirements.lock").write_text("# nothing\n")
     run(checkout, "serve")
+
+
+def test_place_that_cannot_be_written_is_named(checkout: Path) -> None:
+    (checkout / ".venv.lock").mkdir()
+    with start(checkout, "serve") as process:
+        out, said = process.communicate(timeout=120)
+    assert (process.returncode, out) == (1, "")
+    assert str(checkout / ".venv.lock") in said
+    assert "Traceback" not in said

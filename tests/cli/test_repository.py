@@ -63,7 +63,7 @@ def test_container_is_not_root_and_watches_readiness() -> None:
     assert text.count("\nFROM ") + text.startswith("FROM") == 2
 
 
-def test_gate_calls_check_and_the_test_command_of_the_readme() -> None:
+def test_gate_calls_check_and_ends_with_the_tests() -> None:
     lines = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if "./minga" in line and line[0] != "#"]
     assert lines == ["./minga check", './minga test "$@"']
 

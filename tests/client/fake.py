@@ -109,8 +109,9 @@ class Fake:
             return problem(410, "resync-required")
         fresh = "after" not in query
         begin = int(start)
+        size = min(self.page_size, int(query.get("limit", self.page_size)))
         items = []
-        for record_id, _ in self.feed[begin : begin + self.page_size]:
+        for record_id, _ in self.feed[begin : begin + size]:
             record = self.records.get(record_id)
             if record is not None:
                 items.append(
@@ -126,7 +127,7 @@ class Fake:
             elif not fresh and f"gone-{record_id}" in self.answers:
                 kind, version = json.loads(self.answers[f"gone-{record_id}"])
                 items.append({"type": "removed", "kind": kind, "id": record_id, "version": version, "at": "x"})
-        end = min(len(self.feed), begin + self.page_size)
+        end = min(len(self.feed), begin + size)
         after = f"{PUBLIC}/v1/changes?after={self.epoch}-{end}"
         return httpx.Response(200, json={"items": items, "next": after, "more": end < len(self.feed)})
 

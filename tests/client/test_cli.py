@@ -161,6 +161,61 @@ def test_pull_watch_export_and_import(member: Run, service: tuple[Fake, str], tm
     assert member("import", str(tmp_path / "none.ndjson"))[0] == 2
 
 
+def test_watch_ends_after_as_many_changes_as_asked(member: Run, service: tuple[Fake, str]) -> None:
+    for number in range(5):
+        service[0].put(f"r{number}")
+    _, document, _ = member("watch", "--all", "--count", "2", "--json")
+    assert [item["id"] for item in document["items"]] == ["r0", "r1"]
+    _, document, _ = member("watch", "--after", document["next"], "--count", "3", "--json")
+    assert [item["id"] for item in document["items"]] == ["r2", "r3", "r4"]
+    assert member("watch", "--after", "r1", "--count", "1")[0] == 2
+
+
+def test_misuse_is_told_in_one_document(member: Run, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text('{"title": "good"}\n')
+    for words, hint in (
+        (("import", str(lines)), "--format"),
+        (("import", str(tmp_path / "none.csv")), "none.csv"),
+        (("push", "cases", str(tmp_path / "none.json")), "none.json"),
+        (("list", "cases", "--filter", "region"), "region=AFR"),
+    ):
+        code, document, told = member(*words, "--json")
+        assert (code, document["error"]["code"]) == (2, "usage")
+        assert hint in document["error"]["detail"]
+        assert hint in told
+    assert member("import", str(lines), "--format", "ndjson", "--json")[0] == 0
+
+
+def test_interrupted_command_ends_with_its_document(
+    member: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_client, "pull", interrupted)
+    code, document, told = member("pull", str(tmp_path / "copy"), "--json")
+    assert (code, document["error"]["code"]) == (1, "interrupted")
+    assert "Traceback" not in told
+
+
+def test_export_that_fails_leaves_the_old_file_and_nothing_else(
+    member: Run, service: tuple[Fake, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "cases.ndjson"
+    out.write_text("as it was")
+    service[0].refusals["cases.ndjson"] = (404, "not-found")
+    assert member("export", "cases", "--out", str(out), "--json")[0] == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"cases.ndjson", "config"}
+    assert out.read_text() == "as it was"
+
+
+def test_dry_run_says_that_nothing_is_stored(member: Run, tmp_path: Path) -> None:
+    lines = tmp_path / "cases.ndjson"
+    lines.write_text('{"title": "good"}\n')
+    assert "nothing is stored" in member("import", str(lines), "--kind", "case", "--dry-run")[1]
+
+
 def test_import_tells_of_every_refused_line(member: Run, service: tuple[Fake, str], tmp_path: Path) -> None:
     lines = tmp_path / "cases.ndjson"
     lines.write_text('{"title": "bad"}\n' * 1500)
