@@ -43,8 +43,8 @@ class _Receiver:
         if self.count > self._limit:
             raise Problem("body-too-large", f"This import has at most {self._limit} lines; send several.")
         self._lines.append(line)
-        cells = (line.value or "",) if not isinstance(line.value, dict) else line.value.values()
-        self._bytes += 64 + sum(map(len, cells))
+        texts = (line.value or "",) if not isinstance(line.value, dict) else (*line.value, *line.value.values())
+        self._bytes += 64 + sum(map(len, texts))
         if len(self._lines) >= PART_LINES or self._bytes >= PART_BYTES:
             await self.close_part()
 
