@@ -414,6 +414,40 @@ async def test_export_and_feed_from_there_make_an_exact_copy(
     assert follower.versions == {item["id"]: item["version"] for item in shown}
 
 
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+async def test_a_page_of_an_export_ends_with_the_document_that_fills_it(
+    client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    owner, reader = await make_organisation(), await make_organisation()
+    lines = [issue(number, tlp="clear", description="x" * (1 + number % 3 * 9000)) for number in range(20)]
+    await imported(client, owner, ndjson(*lines))
+    await imported(client, owner, ndjson(*(issue(number, tlp="green") for number in (20, 21))))
+    for who in (owner, reader):
+        whole = (await exported(client, who, f"issues.{form}")).text.partition("\n")[2]
+        assert whole.count("\n") == 22
+        for most in (1, 10_000, 25_000):
+            monkeypatch.setattr(exports, "PAGE_BYTES", most)
+            monkeypatch.setattr(exports, "TURN_BYTES", 1000)
+            assert (await exported(client, who, f"issues.{form}")).text.partition("\n")[2] == whole
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("packing", ["gzip", "br", "zstd"])
+async def test_exports_and_reports_are_packed(
+    client: httpx.AsyncClient, make_organisation: MakeOrganisation, packing: str
+) -> None:
+    owner = await make_organisation()
+    report = await imported(client, owner, ndjson(*(issue(number, tlp="clear") for number in range(50))), dry_run=True)
+    await imported(client, owner, ndjson(*(issue(number, tlp="clear") for number in range(50))))
+    for path in ("/v1/exports/issues.ndjson", "/v1/exports/issues.csv", f"/v1/imports/{report['id']}/report.ndjson"):
+        plain, packed = [
+            await client.get(path, headers={**owner.headers, "Accept-Encoding": one}) for one in ("identity", packing)
+        ]
+        assert "content-encoding" not in plain.headers
+        assert packed.headers["content-encoding"] == packing
+        assert packed.text.partition("\n")[2] == plain.text.partition("\n")[2]
+
+
 async def test_export_filters_scopes_and_public_reading(
     client: httpx.AsyncClient, make_organisation: MakeOrganisation
 ) -> None:
