@@ -12,7 +12,7 @@ from psycopg import errors
 from app.db.ids import new_id
 from app.db.pool import Database
 from app.exchange import cells, upload_lease
-from app.exchange.lines import MAXIMUM_LINES, CsvCutter, Line, NdjsonCutter, inflated
+from app.exchange.lines import MAXIMUM_LINES, CsvCutter, Line, NdjsonCutter, inflated, limited
 from app.exchange.wake import JOBS_CHANNEL
 from app.http.problem import Problem
 from app.identity import audit
@@ -114,7 +114,8 @@ async def receive(
     checked = False
 
     async def raw() -> Any:
-        async for part in request.stream():
+        # What is packed may be endless and yet say nothing.
+        async for part in limited(request.stream()):
             digest.update(part)
             yield part
 

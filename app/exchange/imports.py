@@ -18,7 +18,7 @@ from app.db.pool import Connection, Database
 from app.exchange import import_report, upload_lease
 from app.exchange.import_shapes import ImportReport
 from app.exchange.import_upload import ATOMIC_LINES, OPEN_AT_ONCE, body_digest, opened, receive
-from app.exchange.lines import MAXIMUM_BYTES, MAXIMUM_COLUMNS, MAXIMUM_LINE_BYTES, MAXIMUM_LINES
+from app.exchange.lines import MAXIMUM_BYTES, MAXIMUM_COLUMNS, MAXIMUM_LINE_BYTES, MAXIMUM_LINES, limited
 from app.exchange.wake import JOBS_CHANNEL, Bell
 from app.http import query
 from app.http.limits import BodyRule, publish, rule_for_paths
@@ -180,7 +180,7 @@ def import_router(kinds: Mapping[str, Kind]) -> APIRouter:
     ) -> Response:
         """The answer to a request that came before under the same key. Errors: 409, 422."""
         seen = body_digest(asked, request.headers.get("content-type", ""))
-        async for part in request.stream():
+        async for part in limited(request.stream()):
             seen.update(part)
         async with database.connection() as connection:
             cursor = await connection.execute(

@@ -43,6 +43,16 @@ class Line:
     code: str | None = None
 
 
+async def limited(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The parts as they come over the line. Errors: 413 `body-too-large` beyond 2 GB."""
+    size = 0
+    async for part in parts:
+        size += len(part)
+        if size > MAXIMUM_BYTES:
+            raise Problem("body-too-large", f"An import has at most {MAXIMUM_BYTES} bytes; send several.")
+        yield part
+
+
 async def inflated(parts: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
     """The parts, unpacked when `encoding` is gzip, never more than 64 kB at a time.
 

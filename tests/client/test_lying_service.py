@@ -124,7 +124,9 @@ def test_packed_answer_is_read_as_it_was() -> None:
         assert minga.me() == page
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(b"{}") + b"x", b"{}", gzip.compress(b"{}")[:-9]])
+@pytest.mark.parametrize(
+    "packed", [gzip.compress(b"{}") + b"x", b"{}", gzip.compress(b"{}")[:-9]], ids=["more", "plain", "cut"]
+)
 def test_answer_that_is_not_packed_as_it_says_is_no_answer(packed: bytes) -> None:
     with (
         answering(packed, Content_Encoding="gzip") as url,

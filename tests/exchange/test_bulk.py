@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,7 +16,7 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 
-from app.exchange import cells, exports, import_upload, imports, upload_lease
+from app.exchange import cells, exports, import_upload, imports, lines, upload_lease
 from app.kinds import KINDS
 from app.kinds.cases import CASES
 from app.kinds.issues import ISSUES
@@ -194,6 +195,21 @@ async def test_repeated_import_under_one_key_has_one_effect(
     assert len({report["id"] for report in reports}) == 1
     assert (await client.get("/v1/issues?count=true", headers=owner.headers)).json()["total"] == 20
     await imported(client, owner, lines + lines, headers=key, expected=422)
+
+
+async def test_upload_that_says_nothing_has_an_end(
+    client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await make_organisation()
+    packer = zlib.compressobj(wbits=31)
+    nothing = packer.flush(zlib.Z_SYNC_FLUSH) + b"\0\0\0\xff\xff" * 1000
+    monkeypatch.setattr(lines, "MAXIMUM_BYTES", 4000)
+    named = {"Idempotency-Key": "one"}
+    await imported(client, owner, ndjson(issue(1)), headers=named)
+    for headers in ({}, named):
+        packed = {**owner.headers, **NDJSON, **headers, "Content-Encoding": "gzip"}
+        answer = await client.post("/v1/imports", content=nothing, headers=packed)
+        assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
 
 
 async def test_interrupted_import_goes_on_without_doubling(
