@@ -61,9 +61,11 @@ def _change(item: Any) -> Change:
 
 
 def list_page(document: Mapping[str, Any], asked: str) -> tuple[list[Record], str | None]:
-    """Items of a page of a list, and the address of the next. Errors: MingaError, also when that is the one asked."""
+    """Items of a page of a list, and the address of the next. Errors: MingaError, also for a page that leads on
+    without holding anything, or to itself: such a list would have no end."""
     items, after = document.get("items"), document.get("next")
-    if not isinstance(items, list) or not isinstance(after, str | None) or after == asked:
+    endless = after is not None and (after == asked or not items)
+    if not isinstance(items, list) or not isinstance(after, str | None) or endless:
         raise MingaError("the service sent no page of a list")
     return items, after
 

@@ -203,6 +203,12 @@ def test_page_that_leads_to_itself_ends() -> None:
             list(minga.pages("cases"))
 
 
+def test_list_of_empty_pages_ends() -> None:
+    body = b'{"items": [], "next": "/v1/cases?cursor=more"}'
+    with answering(body) as url, Minga(url) as minga, pytest.raises(MingaError, match="no page of a list"):
+        list(minga.pages("cases"))
+
+
 @pytest.mark.parametrize("address", ["http://[", "https://example.org:x/v1", "/v1/\x00", "/v1/" + "x" * 70_000])
 def test_address_that_cannot_be_asked_is_said_to_be_so(address: str) -> None:
     page = {"items": [change()], "next": address, "more": True}
