@@ -11,6 +11,7 @@ import getpass
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ DONE, REFUSED, MISUSED = 0, 1, 2
 FORMATS = ("ndjson", "csv")
 SUFFIXES = (".ndjson", ".jsonl", ".json", ".csv")
 PAGE_CHANGES = 100
+STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -81,14 +83,19 @@ def connect(given: argparse.Namespace) -> Minga:
 
 def emit(given: argparse.Namespace, document: Any, text: str) -> None:
     """Writes the one JSON document, or the text for people."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False) if given.json else text)
+    sys.stdout.write(json.dumps(document, ensure_ascii=False) if given.json else calm(text))
     sys.stdout.write("\n")
     sys.stdout.flush()
 
 
 def say(text: str) -> None:
     """Writes a line for people to standard error."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(calm(text) + "\n")
+
+
+def calm(text: str) -> str:
+    """The text without what steers a terminal: a service, or another member, could send it."""
+    return STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 @contextlib.contextmanager
@@ -280,9 +287,13 @@ def export(given: argparse.Namespace) -> int:
             minga.export(given.plural, sys.stdout.buffer, format=given.format, progress=progress, **filters)
             return DONE
         path = Path(given.out)
+        if path.exists() and not path.is_file():
+            raise UsageError("--out names something that is no file; without it standard output is written")
         beside = path.with_name(f".{path.name}.part")
         try:
             with beside.open("wb") as out:
+                if path.exists():
+                    beside.chmod(path.stat().st_mode & 0o777)
                 report = minga.export(given.plural, out, format=given.format, progress=progress, **filters)
                 out.flush()
                 os.fsync(out.fileno())

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.middleware.cors import CORSMiddleware
-from starlette_compress import CompressMiddleware
+from starlette_compress import CompressMiddleware, add_compress_type
 
 from app.db import migrate, tasks
 from app.db.pool import Connection, Database
@@ -46,6 +46,8 @@ Minga lets organisations that work on security sector reform share issues, cases
 marking (TLP 2.0) and a version. Organisations get a token by client credentials; without one, everything marked clear
 can be read. Refusals are problems (RFC 9457) with stable codes."""
 
+PACKED = ("application/x-ndjson", "text/csv", "application/problem+json", "text/turtle")
+"""What is packed on the way beside JSON, HTML and other texts that the packer knows."""
 SCOPES = {
     "records:read": "Read what the organisation may read.",
     "records:write": "Write the organisation's own records.",
@@ -167,6 +169,8 @@ def create_app(settings: Settings, *, database_url: str, secret: MasterSecret, p
 
 def add_middleware(app: FastAPI, settings: Settings) -> None:
     """Puts the layers around the application; the last one added is the first a request meets."""
+    for media_type in PACKED:
+        add_compress_type(media_type)
     app.add_middleware(CompressMiddleware, minimum_size=700)
     if app.state.limiter is not None:
         app.add_middleware(RateHeaders)

@@ -10,15 +10,15 @@ from urllib.parse import quote
 
 import httpx
 
-from app.client import bulk
+from app.client import bodies, bulk
 from app.client.errors import MingaError, TransportError
 from app.client.flow import Flow, Pause, Query, Send, Session, document_of
-from app.client.shapes import ChangePage, ExportReport, ImportReport, Progress, Record
+from app.client.shapes import ChangePage, ExportReport, ImportReport, Progress, Record, list_page
 
 T = TypeVar("T")
 TIMEOUT_SECONDS = 30.0
 LONG_POLL_SECONDS = 30
-HEADERS = {"User-Agent": "minga-client/1"}
+HEADERS = {"User-Agent": "minga-client/1", "Accept-Encoding": bodies.ACCEPT_ENCODING}
 
 
 class Minga:
@@ -26,7 +26,8 @@ class Minga:
 
     With `client_id` and `client_secret` tokens are got and renewed unseen; with `token` that one is used; with neither
     only public records are read. Requests that failed on the way are repeated with growing pauses, POSTs under one
-    Idempotency-Key. Every error is a MingaError.
+    Idempotency-Key. Every error is a MingaError. An answer of more than `max_answer_bytes`, unpacked, is refused;
+    exports and reports may have any length.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class Minga:
         retries: int = 5,
         timeout_seconds: float = TIMEOUT_SECONDS,
         insecure: bool = False,
+        max_answer_bytes: int = bodies.MAXIMUM_ANSWER_BYTES,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._session = Session(
             base_url, client_id, client_secret, token, scope, retries, language=language, insecure=insecure
         )
         self._timeout = timeout_seconds
+        self._most_bytes = max_answer_bytes
         self._http = httpx.Client(timeout=timeout_seconds, transport=transport, headers=HEADERS)
 
     def __enter__(self) -> Self:
@@ -80,10 +83,16 @@ class Minga:
             return result
 
     def _send(self, step: Send) -> httpx.Response:
-        response = self._http.send(step.request, stream=step.stream)
-        if step.stream and response.status_code >= 400:
-            response.read()
-        return response
+        response = self._http.send(step.request, stream=True)
+        if step.stream and response.is_success:
+            return response
+        try:
+            whole = bodies.Whole(self._most_bytes)
+            for piece in bodies.parts_of(response):
+                whole.take(piece)
+            return whole.response(response)
+        finally:
+            response.close()
 
     @property
     def has_credential(self) -> bool:
@@ -125,11 +134,11 @@ class Minga:
 
     def pages(self, plural: str, **filters: Any) -> Iterator[list[Record]]:
         """The pages of a list, newest first; filters as the service documents them, lists for "any of"."""
-        page = document_of(self.request("GET", f"/v1/{plural}", params=filters))
-        yield page["items"]
-        while page["next"]:
-            page = document_of(self.request("GET", page["next"]))
-            yield page["items"]
+        items, after = list_page(document_of(self.request("GET", f"/v1/{plural}", params=filters)), "")
+        yield items
+        while after:
+            items, after = list_page(document_of(self.request("GET", after)), after)
+            yield items
 
     def records(self, plural: str, **filters: Any) -> Iterator[Record]:
         """The records of a list, one after the other, over all its pages."""
@@ -193,6 +202,8 @@ class Minga:
             yield page
             if not page.more and not follow:
                 return
+            if page.more and page.next == path:
+                raise MingaError("the service sends the same page again and again")
             path, query = page.next, {}
 
     def export(
@@ -220,7 +231,7 @@ class Minga:
             feed = feed or response.headers.get(bulk.FEED_HEADER)
             lines = bulk.ExportLines(format, resumed=size > 0)
             try:
-                for part in response.iter_bytes():
+                for part in bodies.parts_of(response):
                     for line in lines.feed(part):
                         out.write(line)
                         size += len(line)
@@ -269,15 +280,13 @@ class Minga:
                 timeout=300.0,
             )
         )
-        document, pause = document_of(answer), bulk.FIRST_POLL_SECONDS
+        document, pause = bulk.job_of(document_of(answer)), bulk.FIRST_POLL_SECONDS
         while document["status"] not in bulk.FINISHED:
             time.sleep(pause)
             pause = min(bulk.LONGEST_POLL_SECONDS, pause * 1.5)
-            document = document_of(self.request("GET", f"/v1/imports/{document['id']}"))
+            document = bulk.job_of(document_of(self.request("GET", f"/v1/imports/{document['id']}")))
             if progress is not None:
-                progress(document["lines_done"], document.get("lines_total"))
-        if not isinstance(document.get("counts"), dict):
-            raise MingaError("the service sent no counts for the import")
+                progress(document.get("lines_done", 0), document.get("lines_total"))
         return ImportReport.of(document)
 
     def import_entries(self, import_id: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
@@ -297,7 +306,7 @@ class Minga:
             )
             lines = bulk.ReportLines(after)
             try:
-                for part in response.iter_bytes():
+                for part in bodies.parts_of(response):
                     yield from lines.feed(part)
                 yield from lines.end()
                 return

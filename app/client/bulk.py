@@ -1,12 +1,12 @@
 """Lines in, lines out: what imports and exports share in blocking and asynchronous use."""
 
-import csv
 import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from app.client.bodies import MAXIMUM_ROW_BYTES
 from app.client.errors import MingaError
 from app.client.shapes import Progress
 
@@ -16,6 +16,8 @@ FEED_HEADER = "Minga-Feed"
 FINISHED = frozenset({"done", "failed"})
 FIRST_POLL_SECONDS = 0.3
 LONGEST_POLL_SECONDS = 5.0
+HELD_BYTES = 8_000_000
+"""Of problems that speak of one line; a line has at most 256 kB."""
 
 
 def format_of(source: Path | bytes, asked: str | None) -> str:
@@ -26,6 +28,13 @@ def format_of(source: Path | bytes, asked: str | None) -> str:
     if asked not in MEDIA_TYPES:
         raise ValueError("an import is ndjson or csv; say which")
     return asked
+
+
+def job_of(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of an import. Errors: MingaError when it is none."""
+    if not isinstance(document.get("status"), str) or not isinstance(document.get("id"), str):
+        raise MingaError("the service sent no import")
+    return document
 
 
 def compressed(source: Path | bytes, progress: Progress | None) -> Iterator[bytes]:
@@ -51,6 +60,24 @@ def _parts(source: Path | bytes) -> Iterator[bytes]:
     with source.open("rb") as opened:
         while part := opened.read(PART_BYTES):
             yield part
+
+
+def _bounded(rest: bytes) -> bytes:
+    """A row that has not ended yet. Errors: MingaError once it is too long to be one."""
+    if len(rest) > MAXIMUM_ROW_BYTES:
+        raise MingaError(f"the service sent a row of more than {MAXIMUM_ROW_BYTES} bytes")
+    return rest
+
+
+def _entry(row: bytes, member: str, form: type) -> dict[str, Any]:
+    """The object of a row of JSON, with a `member` of this form in it. Errors: MingaError."""
+    try:
+        entry = json.loads(row)
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict) or not isinstance(entry.get(member), form):
+        raise MingaError("the service sent a row that is not what it should be")
+    return entry
 
 
 class ExportLines:
@@ -85,7 +112,7 @@ class ExportLines:
                 self.rows += 1
                 yield row
             row = b""
-        self._rest = row + self._rest
+        self._rest = _bounded(row + self._rest)
 
     @property
     def last_id(self) -> str | None:
@@ -93,9 +120,12 @@ class ExportLines:
         if self._last is None or self._head is None:
             return None
         if not self._csv:
-            return str(json.loads(self._last)["id"])
-        head, last = (next(csv.reader([row.decode("utf-8-sig")])) for row in (self._head, self._last))
-        return last[head.index("id")]
+            return str(_entry(self._last, "id", str)["id"])
+        # Ids come first and stand without quotes; Python reads no row with a cell of more than 128 kB.
+        head, last = (row.removeprefix(b"\xef\xbb\xbf").partition(b",")[0].strip() for row in (self._head, self._last))
+        if head != b"id":
+            raise MingaError("the service sent an export that does not begin with ids")
+        return last.decode("ascii", "replace")
 
     def end(self) -> None:
         """Errors: MingaError when the last row is not complete."""
@@ -114,14 +144,19 @@ class ReportLines:
         self.last = after
         self._rest = b""
         self._held: list[dict[str, Any]] = []
+        self._held_bytes = 0
 
     def feed(self, part: bytes) -> Iterator[dict[str, Any]]:
         """The entries of the lines that `part` completes."""
-        *rows, self._rest = (self._rest + part).split(b"\n")
+        *rows, rest = (self._rest + part).split(b"\n")
+        self._rest = _bounded(rest)
         for row in rows:
-            entry = json.loads(row)
+            entry = _entry(row, "line", int)
             if self._held and self._held[0]["line"] != entry["line"]:
                 yield from self._let_go()
+            self._held_bytes += len(row)
+            if self._held_bytes > HELD_BYTES:
+                raise MingaError("the service says too much of one line")
             self._held.append(entry)
 
     def end(self) -> Iterator[dict[str, Any]]:
@@ -131,7 +166,7 @@ class ReportLines:
         yield from self._let_go()
 
     def _let_go(self) -> Iterator[dict[str, Any]]:
-        held, self._held = self._held, []
+        held, self._held, self._held_bytes = self._held, [], 0
         if held:
             self.last = held[0]["line"]
         yield from held

@@ -5,6 +5,7 @@ clients in `blocking` and `asynchronous` are the only places that do the sending
 """
 
 import random
+import re
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ LONGEST_PAUSE_SECONDS = 20.0
 REFUSED_FOR_NOW = frozenset({429, 503})
 BROKEN_ON_THE_WAY = frozenset({502, 504})
 SAFE_METHODS = frozenset({"GET", "HEAD"})
+TOKEN = re.compile(r"[!-~]{1,8192}")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -60,7 +62,7 @@ def problem_of(response: httpx.Response) -> ProblemError:
     """The error that goes with an answer of 400 or more; its body has been read."""
     try:
         document = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         document = {}
     if not isinstance(document, dict):
         document = {}
@@ -118,14 +120,20 @@ class Session:
         An absolute address (`next`, `Location`) is taken relative to it, so a token never goes to another host.
         """
         if "://" in path:
-            parts = urlsplit(path)
+            try:
+                parts = urlsplit(path)
+            except ValueError as error:
+                raise MingaError(f"this address cannot be asked: {error}") from None
             below = urlsplit(self.base_url).path
             path = parts.path.removeprefix(below) + (f"?{parts.query}" if parts.query else "")
         return self.base_url + (path if path.startswith("/") else f"/{path}")
 
     def request(self, http: Any, method: str, path: str, **given: Any) -> httpx.Request:
         """A request as the HTTP client builds it."""
-        request: httpx.Request = http.build_request(method, self.url(path), **given)
+        try:
+            request: httpx.Request = http.build_request(method, self.url(path), **given)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise MingaError(f"this address cannot be asked: {error}") from None
         return request
 
     def _pause(self, attempt: int, asked: float | None) -> float:
@@ -143,9 +151,12 @@ class Session:
         response = yield from self._exchange(
             lambda: self.request(http, "POST", "/oauth/token", data=form, headers=headers), repeatable=True
         )
-        granted = response.json()
-        self.token = granted["access_token"]
-        self._renew_at = time.monotonic() + float(granted["expires_in"]) - RENEW_BEFORE_SECONDS
+        granted = document_of(response)
+        token, lasts = granted.get("access_token"), granted.get("expires_in")
+        if not isinstance(token, str) or not TOKEN.fullmatch(token) or not isinstance(lasts, int | float):
+            raise MingaError("the service sent no token")
+        self.token = token
+        self._renew_at = time.monotonic() + lasts - RENEW_BEFORE_SECONDS
 
     def call(
         self,
@@ -208,8 +219,11 @@ class Session:
             else:
                 if response is None:
                     raise AssertionError("a flow is sent the response to what it yields")
-                if response.status_code < 400:
+                if response.status_code < 300 or response.status_code == 304:
                     return response
+                if response.status_code < 400:
+                    # Whoever answers so (a proxy, a hotel's log-in page) has done nothing of what was asked.
+                    raise MingaError("the service sends elsewhere, and that is not followed")
                 problem = problem_of(response)
                 asked = problem.retry_after_seconds
                 busy = (
@@ -238,7 +252,7 @@ def document_of(response: httpx.Response) -> dict[str, Any]:
     """The JSON object of an answer. Errors: MingaError when it holds something else."""
     try:
         document = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise MingaError("the service sent no JSON") from None
     if not isinstance(document, dict):
         raise MingaError("the service sent no JSON object")

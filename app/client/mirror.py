@@ -15,6 +15,7 @@ the end is gone from the files.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from app.client.errors import MingaError, ResyncRequiredError
 from app.client.shapes import Progress
 
 PAGE_RECORDS = 200
+KIND = re.compile(r"[a-z][a-z0-9-]{0,63}")
 FORMAT = 1
 
 
@@ -52,7 +54,7 @@ def pull(minga: Minga, folder: Path, *, progress: Progress | None = None, **filt
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     hidden.mkdir(exist_ok=True, mode=0o700)
     with _alone(hidden / "lock"):
-        me = minga.me()["organisation"]["id"] if minga.has_credential else None
+        me = _organisation(minga.me()) if minga.has_credential else None
         wanted = {"format": FORMAT, "organisation": me, "filters": {name: filters[name] for name in sorted(filters)}}
         state = _read_state(hidden / "state.json")
         known = state if state is not None and {name: state.get(name) for name in wanted} == wanted else None
@@ -70,6 +72,13 @@ def pull(minga: Minga, folder: Path, *, progress: Progress | None = None, **filt
         _replace(hidden / "state.json", lambda out: out.write(_line({**wanted, "feed": journal.place})))
         journal.drop()
         return report
+
+
+def _organisation(me: dict[str, Any]) -> Any:
+    organisation = me.get("organisation")
+    if not isinstance(organisation, dict) or not isinstance(organisation.get("id"), str):
+        raise MingaError("the service does not say who is calling")
+    return organisation["id"]
 
 
 @contextmanager
@@ -90,7 +99,10 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _line(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    except UnicodeEncodeError:
+        raise MingaError("the service sent half a character") from None
 
 
 def _read_state(path: Path) -> dict[str, Any] | None:
@@ -114,6 +126,8 @@ def _sync_folder(folder: Path) -> None:
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     beside = path.with_name(f".{path.name}.new")
     with beside.open("wb") as out:
+        if path.exists():
+            beside.chmod(path.stat().st_mode & 0o777)  # whoever closed a file to others finds it closed
         write(out)
         out.flush()
         os.fsync(out.fileno())
@@ -179,8 +193,11 @@ def _receive(minga: Minga, journal: _Journal, filters: dict[str, Any], progress:
     for page in minga.changes(journal.place or None, **query):
         lines = []
         for item in page.items:
+            _file_name(item.kind)
             if item.type == "upsert" and item.record is None:
                 raise MingaError("the service sent a change without its record")
+            if item.record is not None and item.record.get("id") != item.id:
+                raise MingaError("the service sent a change with another record")
             lines.append(_line({"kind": item.kind, "id": item.id, "version": item.version, "record": item.record}))
         journal.append(lines, page.next)
         received += len(page.items)
@@ -219,7 +236,7 @@ def _fold(folder: Path, journal: _Journal) -> MirrorReport:
 
 
 def _file_name(kind: str) -> str:
-    if not kind.replace("-", "").isalnum():
+    if not KIND.fullmatch(kind):
         raise MingaError("the service named a kind that is no file name")
     return kind
 

@@ -6,7 +6,7 @@ the rows, so that export and feed from there make an exact copy.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +32,13 @@ from app.records.marking import parameters, visible_to
 from app.records.read import Row
 
 PAGE_ROWS = 1000
+PAGE_BYTES = 4_000_000
+"""A page ends with the document that passes this: a thousand documents may be a gigabyte."""
+TURN_BYTES = 100_000
+COLUMNS = (
+    "record.id, record.kind, record.version, record.organisation_id, record.tlp, record.status, record.refs_guarded,"
+    " record.external_id, record.audience"
+)
 FEED_HEADER = "Minga-Feed"
 MEDIA_TYPES = {"ndjson": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 NO_ID = UUID(int=0)
@@ -41,16 +48,23 @@ class AccessEnded(Exception):
     """The caller may no longer read as it did when the export began; the answer breaks off."""
 
 
-def _selection(caller: Caller, kind: Kind, filters: Filter) -> str:
-    """FROM … LIMIT of the next rows by id that the caller may read."""
+def _picked(caller: Caller, kind: Kind, filters: Filter) -> str:
+    """FROM and WHERE of the next rows by id that the caller may read, as `picked`: few where documents are long.
+
+    How long a stored document is stands in front of it; those that are not picked are never fetched.
+    """
     own = "true" if filters.statuses and "withdrawn" in filters.statuses else "{status} <> 'withdrawn'"
     narrower = f" AND {filters.sql}" if filters.sql else ""
     if filters.statuses:
         narrower += " AND record.status = ANY (%(statuses)s)"
+    size = "octet_length(document.full_view)"
     return (
+        f" FROM (SELECT {COLUMNS}, document.full_view,"
+        f" sum({size}) OVER (ORDER BY record.id ROWS UNBOUNDED PRECEDING) - {size} AS before"
         " FROM record JOIN document ON document.record_id = record.id AND document.language = record.language"
         f" WHERE record.id > %(after)s AND record.kind = '{kind.name}' AND record.erased_at IS NULL"
-        f" AND {visible_to(caller, own=own)}{narrower} ORDER BY record.id LIMIT {PAGE_ROWS}"
+        f" AND {visible_to(caller, own=own)}{narrower} ORDER BY record.id LIMIT {PAGE_ROWS}) AS picked"
+        f" WHERE before < {PAGE_BYTES}"
     )
 
 
@@ -61,9 +75,7 @@ def _values(caller: Caller, filters: Filter, after: UUID) -> dict[str, Any]:
 async def rows_after(connection: Connection, caller: Caller, kind: Kind, filters: Filter, after: UUID) -> list[Row]:
     """The next rows by id, with their stored documents."""
     cursor = await connection.execute(
-        "SELECT record.id, record.kind, record.version, record.organisation_id, record.tlp, record.status,"
-        " record.refs_guarded, record.external_id, record.audience, document.full_view"
-        + _selection(caller, kind, filters),
+        f"SELECT {COLUMNS.replace('record.', '')}, full_view{_picked(caller, kind, filters)} ORDER BY picked.id",
         _values(caller, filters, after),
         binary=True,
     )
@@ -77,21 +89,21 @@ async def lines_after(
     kind: Kind,
     filters: Filter,
     after: UUID,
-) -> tuple[bytes, int, UUID] | None:
-    """The next rows as whole lines of JSON, how many, and the last id; each is framed where it is stored.
+) -> tuple[bytes, bool, UUID] | None:
+    """The next rows as whole lines of JSON, whether more may follow, and the last id; each framed where it lies.
 
     None when one of them must first lose references this caller may not have. The frame is the one of `render.framed`.
     """
     # The rows come one by one: to join them in the database would copy each of them four times more.
     cursor = await connection.execute(
         f"""
-SELECT record.id::text, record.refs_guarded, convert_to(
-    '{{"url":"' || %(base)s || record.id || '","organisation":{{"id":"' || record.organisation_id || '","name":'
-    || (SELECT to_json(name)::text FROM organisation WHERE organisation.id = record.organisation_id) || '}},'
-    || CASE WHEN record.organisation_id = %(me)s THEN '"external_id":'
-    || coalesce(to_json(record.external_id)::text, 'null') || ',"audience":' || to_json(record.audience)::text
-    || ',' ELSE '' END, 'UTF8'), substring(document.full_view FROM 2)
-{_selection(caller, kind, filters)}
+SELECT picked.id::text, picked.refs_guarded, convert_to(
+    '{{"url":"' || %(base)s || picked.id || '","organisation":{{"id":"' || picked.organisation_id || '","name":'
+    || (SELECT to_json(name)::text FROM organisation WHERE organisation.id = picked.organisation_id) || '}},'
+    || CASE WHEN picked.organisation_id = %(me)s THEN '"external_id":'
+    || coalesce(to_json(picked.external_id)::text, 'null') || ',"audience":' || to_json(picked.audience)::text
+    || ',' ELSE '' END, 'UTF8'), substring(picked.full_view FROM 2)
+{_picked(caller, kind, filters)} ORDER BY picked.id
 """,
         {
             **_values(caller, filters, after),
@@ -104,7 +116,12 @@ SELECT record.id::text, record.refs_guarded, convert_to(
     if any(guarded for _, guarded, _, _ in rows):
         return None
     lines = b"".join([part for _, _, frame, rest in rows for part in (frame, rest, b"\n")])
-    return lines, len(rows), UUID(rows[-1][0]) if rows else after
+    return lines, _is_full(len(rows), len(lines)), UUID(rows[-1][0]) if rows else after
+
+
+def _is_full(rows: int, size: int) -> bool:
+    """Whether more may follow a page of so many rows, whose documents have at most so many bytes."""
+    return rows == PAGE_ROWS or size >= PAGE_BYTES
 
 
 def export_router(kinds: Mapping[str, Kind]) -> APIRouter:
@@ -171,27 +188,28 @@ def _add(router: APIRouter, kind: Kind, form: str) -> None:
 async def _rows(
     request: Request, caller: Caller, kind: Kind, form: str, filters: Filter, after: UUID, first: bytes
 ) -> AsyncIterator[bytes]:
-    async def load(after: UUID) -> tuple[bytes, int, UUID]:
+    async def load(after: UUID) -> tuple[bytes, bool, UUID]:
         await _still(request, caller)
         return await _page(request, caller, kind, form, filters, after)
 
     # One page is read ahead while the one before is on its way; more would only fill memory.
-    ahead: asyncio.Task[tuple[bytes, int, UUID]] | None = asyncio.create_task(load(after))
+    ahead: asyncio.Task[tuple[bytes, bool, UUID]] | None = asyncio.create_task(load(after))
     try:
         yield first
         while ahead is not None:
-            lines, count, after = await ahead
-            ahead = asyncio.create_task(load(after)) if count == PAGE_ROWS else None
-            if lines:
-                yield lines
+            lines, more, after = await ahead
+            ahead = asyncio.create_task(load(after)) if more else None
+            for start in range(0, len(lines), TURN_BYTES):
+                yield lines[start : start + TURN_BYTES]
+                await asyncio.sleep(0)  # packing takes time, and others get their turn
     finally:
         await tasks.end([] if ahead is None else [ahead])
 
 
 async def _page(
     request: Request, caller: Caller, kind: Kind, form: str, filters: Filter, after: UUID
-) -> tuple[bytes, int, UUID]:
-    """The next rows as they are sent, how many, and the last id."""
+) -> tuple[bytes, bool, UUID]:
+    """The next rows as they are sent, whether more may follow, and the last id."""
     database: Database = request.app.state.database
     async with database.connection() as connection, feed.walking(connection):
         if form == "ndjson":
@@ -203,8 +221,19 @@ async def _page(
     if form == "ndjson":
         lines = b"".join(body + b"\n" for body in bodies)
     else:
-        lines = cells.lines([cells.row(kind, orjson.loads(body)) for body in bodies])
-    return lines, len(rows), rows[-1].id if rows else after
+        lines = b"".join([part async for part in _as_cells(kind, bodies)])
+    return lines, _is_full(len(rows), sum(len(row.document or b"") for row in rows)), rows[-1].id if rows else after
+
+
+async def _as_cells(kind: Kind, bodies: Sequence[bytes]) -> AsyncIterator[bytes]:
+    """Documents as rows of CSV; others get their turn now and then."""
+    size = 0
+    for body in bodies:
+        yield cells.lines([cells.row(kind, orjson.loads(body))])
+        size += len(body)
+        if size > TURN_BYTES:
+            size = 0
+            await asyncio.sleep(0)
 
 
 async def _still(request: Request, caller: Caller) -> None:

@@ -24,6 +24,9 @@ from app.identity.caller import Caller
 from app.records.marking import parameters, tombstone_visible_to, visible_to
 from app.records.read import Row
 
+RECORD_BYTES = 4_000_000
+"""A page with records ends with the document that passes this: a thousand documents may be a gigabyte."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -128,6 +131,19 @@ async def page(
     return Page(list(items.values()), since.place, since.more)
 
 
+_UNMEASURED = ("true", "NULL::bytea")
+
+
+def _measured(order: str) -> tuple[str, str]:
+    """SQL in rows of this order: whether a document still has room on the page, and the document if it has.
+
+    How long a stored document is stands in front of it; those without room are never fetched.
+    """
+    size = "coalesce(octet_length(document.full_view), 0)"
+    fits = f"sum({size}) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING) - {size} < {RECORD_BYTES}"
+    return fits, f"CASE WHEN {fits} THEN document.full_view END"
+
+
 def _narrowed(wanted: Wanted, row: str) -> list[str]:
     """Conditions on what never changes for a record, over `record` or `revision`."""
     conditions = []
@@ -151,7 +167,7 @@ async def _walked(
     """The next records by id that may be read now."""
     conditions = ["record.id > %(after)s", visible_to(caller), *_narrowed(wanted, "record")]
     conditions += [matches for matches, _ in wanted.matching()]
-    document = "document.full_view" if documents else "NULL::bytea"
+    fits, document = _measured("record.id") if documents else _UNMEASURED
     joined = (
         "LEFT JOIN document ON document.record_id = record.id AND document.language = record.language"
         if documents
@@ -159,12 +175,14 @@ async def _walked(
     )
     async with walking(connection):
         cursor = await connection.execute(
-            f"SELECT record.updated_at, {_SHOWN}, {document} FROM record {joined} WHERE {' AND '.join(conditions)}"
-            f" ORDER BY record.id LIMIT {limit + 1}",
+            f"SELECT {fits}, record.updated_at, {_SHOWN}, {document} FROM record {joined}"
+            f" WHERE {' AND '.join(conditions)} ORDER BY record.id LIMIT {limit + 1}",
             {**parameters(caller), **wanted.values(), "after": after},
             binary=True,
         )
-        found = [(updated_at, Row(*columns)) for updated_at, *columns in await cursor.fetchall()]
+        rows = await cursor.fetchall()
+    found = [(updated_at, Row(*columns)) for _, updated_at, *columns in rows]
+    limit = min(limit, sum(fits for fits, *_ in rows))
     items = [Item("upsert", row.kind, row.id, row.version, at, False, row) for at, row in found[:limit]]
     more = len(found) > limit
     return Page(items, replace(place, walked=items[-1].id if more else None), more)
@@ -191,7 +209,7 @@ async def _changed(
         matched = " AND ".join(then for _, then in matching)
         known = f"EXISTS (SELECT FROM revision AS was WHERE was.record_id = record.id AND {was} AND {matched})"
         conditions.append(f"(({visible_now} AND {matches_now}) OR record.erased_at IS NOT NULL OR {known})")
-    document = "document.full_view" if documents else "NULL::bytea"
+    fits, document = _measured("changed.xid, changed.seq") if documents else _UNMEASURED
     joined = (
         "LEFT JOIN document ON shown AND document.record_id = record.id AND document.language = record.language"
         if documents
@@ -203,7 +221,7 @@ WITH changed AS MATERIALIZED (
     {"JOIN record ON record.id = revision.record_id" if matching else ""}
     WHERE {" AND ".join(conditions)} ORDER BY revision.xid, revision.seq LIMIT {limit + 1}),
 told AS (
-    SELECT changed.xid::text::bigint AS xid, changed.seq, changed.us, shown, record.updated_at,
+    SELECT changed.xid::text::bigint AS xid, changed.seq, changed.us, {fits} AS fits, shown, record.updated_at,
         {_erased_to(caller)} AS erased, last.version AS last_version, last.at AS last_at,
         {_SHOWN}, {document} AS document
     FROM changed
@@ -222,9 +240,10 @@ FROM (SELECT 1) AS always LEFT JOIN {LAST_ROW} ON true LEFT JOIN told ON true OR
     rows = await (await connection.execute(statement, values, binary=True)).fetchall()
     found = [row[3:] for row in rows if row[3] is not None]
     end = max((place.xid, place.seq, place.written_us), rows[0][:3] if rows[0][0] else (0, -1, 0))
+    limit = min(limit, sum(fits for _, _, _, fits, *_ in found))
     more = len(found) > limit
     items: dict[UUID, Item] = {}
-    for _, _, _, shown, updated_at, erased, last_version, last_at, *columns in found[:limit]:
+    for _, _, _, _, shown, updated_at, erased, last_version, last_at, *columns in found[:limit]:
         row = Row(*columns)
         if shown:
             items[row.id] = Item("upsert", row.kind, row.id, row.version, updated_at, False, row)

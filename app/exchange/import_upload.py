@@ -12,9 +12,8 @@ from psycopg import errors
 from app.db.ids import new_id
 from app.db.pool import Database, ring_after_commit
 from app.exchange import cells, upload_lease
-from app.exchange.lines import MAXIMUM_BYTES, MAXIMUM_LINES, CsvCutter, Line, NdjsonCutter, inflated
+from app.exchange.lines import MAXIMUM_LINES, CsvCutter, Line, NdjsonCutter, inflated, limited
 from app.exchange.wake import JOBS_CHANNEL
-from app.http.limits import too_large
 from app.http.problem import Problem
 from app.identity import audit
 from app.identity.caller import Caller
@@ -44,8 +43,8 @@ class _Receiver:
         if self.count > self._limit:
             raise Problem("body-too-large", f"This import has at most {self._limit} lines; send several.")
         self._lines.append(line)
-        cells = (line.value or "",) if not isinstance(line.value, dict) else line.value.values()
-        self._bytes += 64 + sum(map(len, cells))
+        texts = (line.value or "",) if not isinstance(line.value, dict) else (*line.value, *line.value.values())
+        self._bytes += 64 + sum(map(len, texts))
         if len(self._lines) >= PART_LINES or self._bytes >= PART_BYTES:
             await self.close_part()
 
@@ -154,10 +153,6 @@ def begun_digest(request: Request, asked: Mapping[str, Any]) -> Any:
 
 async def digested(request: Request, digest: Any) -> AsyncIterator[bytes]:
     """The body as it comes in, added to the digest. Errors: 413 `body-too-large` beyond 2 GB; ClientDisconnect."""
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAXIMUM_BYTES:
-            raise too_large(MAXIMUM_BYTES)
+    async for part in limited(request.stream()):
         digest.update(part)
         yield part

@@ -19,8 +19,12 @@ MAXIMUM_LINE_BYTES = 256 * 1024
 MAXIMUM_LINES = 1_000_000
 MAXIMUM_BYTES = 2_000_000_000
 MAXIMUM_COLUMNS = 300
+MAXIMUM_NAME_CHARACTERS = 100
+"""Of the name of a column: it is kept beside each cell."""
 INFLATE_BYTES = 64 * 1024
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+csv.field_size_limit(MAXIMUM_LINE_BYTES)  # Python's own is half of that, and refuses cells of our own exports
 
 register(
     {
@@ -37,6 +41,16 @@ class Line:
     number: int
     value: Any
     code: str | None = None
+
+
+async def limited(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The parts as they come over the line. Errors: 413 `body-too-large` beyond 2 GB."""
+    size = 0
+    async for part in parts:
+        size += len(part)
+        if size > MAXIMUM_BYTES:
+            raise Problem("body-too-large", f"An import has at most {MAXIMUM_BYTES} bytes; send several.")
+        yield part
 
 
 async def inflated(parts: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
@@ -216,10 +230,10 @@ class CsvCutter:
         if len(cells) > len(self.columns):
             yield Line(number, None, "too-many-cells")
         elif any(cells):
-            # Spreadsheets end lines within a cell with CR LF; texts here end theirs with LF.
-            yield Line(
-                number, {name: cell.replace("\r\n", "\n") for name, cell in zip(self.columns, cells, strict=False)}
-            )
+            # Spreadsheets end lines within a cell with CR LF; texts here end theirs with LF. An empty cell says
+            # nothing, and kept beside its name it would make megabytes out of a row of commas.
+            named = zip(self.columns, cells, strict=False)
+            yield Line(number, {name: cell.replace("\r\n", "\n") for name, cell in named if cell})
 
     def _name_columns(self, text: str) -> None:
         self._delimiter = max(",;\t", key=text.count)
@@ -236,4 +250,11 @@ class CsvCutter:
         ]
         if faults:
             raise Problem("invalid-body", "The first row names each column once.", errors=faults[:50])
+        long = [
+            Fault(f"/columns/{place}", "unknown-column")
+            for place, name in enumerate(names)
+            if len(name) > MAXIMUM_NAME_CHARACTERS
+        ]
+        if long:
+            raise Problem("invalid-body", "No column has so long a name.", errors=long[:50])
         self.columns = names

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.exchange import cells, exports, import_upload, import_work, imports
+from app.exchange import cells, exports, import_upload, import_work, imports, lines
 from app.exchange.worker import Worker
 from app.kinds import KINDS
 from app.kinds.cases import CASES
@@ -177,6 +178,21 @@ async def test_repeated_import_under_one_key_has_one_effect(
     await imported(client, owner, lines + lines, headers=key, expected=422)
 
 
+async def test_upload_that_says_nothing_has_an_end(
+    client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await make_organisation()
+    packer = zlib.compressobj(wbits=31)
+    nothing = packer.flush(zlib.Z_SYNC_FLUSH) + b"\0\0\0\xff\xff" * 1000
+    monkeypatch.setattr(lines, "MAXIMUM_BYTES", 4000)
+    named = {"Idempotency-Key": "one"}
+    await imported(client, owner, ndjson(issue(1)), headers=named)
+    for headers in ({}, named):
+        packed = {**owner.headers, **NDJSON, **headers, "Content-Encoding": "gzip"}
+        answer = await client.post("/v1/imports", content=nothing, headers=packed)
+        assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
+
+
 async def test_interrupted_import_goes_on_without_doubling(
     app: FastAPI, client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +331,40 @@ async def test_export_and_feed_from_there_make_an_exact_copy(
     await settled(follower)
     shown = (await client.get("/v1/issues?limit=200", headers=reader.headers)).json()["items"]
     assert follower.versions == {item["id"]: item["version"] for item in shown}
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+async def test_a_page_of_an_export_ends_with_the_document_that_fills_it(
+    client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    owner, reader = await make_organisation(), await make_organisation()
+    lines = [issue(number, tlp="clear", description="x" * (1 + number % 3 * 9000)) for number in range(20)]
+    await imported(client, owner, ndjson(*lines))
+    await imported(client, owner, ndjson(*(issue(number, tlp="green") for number in (20, 21))))
+    for who in (owner, reader):
+        whole = (await exported(client, who, f"issues.{form}")).text.partition("\n")[2]
+        assert whole.count("\n") == 22
+        for most in (1, 10_000, 25_000):
+            monkeypatch.setattr(exports, "PAGE_BYTES", most)
+            monkeypatch.setattr(exports, "TURN_BYTES", 1000)
+            assert (await exported(client, who, f"issues.{form}")).text.partition("\n")[2] == whole
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("packing", ["gzip", "br", "zstd"])
+async def test_exports_and_reports_are_packed(
+    client: httpx.AsyncClient, make_organisation: MakeOrganisation, packing: str
+) -> None:
+    owner = await make_organisation()
+    report = await imported(client, owner, ndjson(*(issue(number, tlp="clear") for number in range(50))), dry_run=True)
+    await imported(client, owner, ndjson(*(issue(number, tlp="clear") for number in range(50))))
+    for path in ("/v1/exports/issues.ndjson", "/v1/exports/issues.csv", f"/v1/imports/{report['id']}/report.ndjson"):
+        plain, packed = [
+            await client.get(path, headers={**owner.headers, "Accept-Encoding": one}) for one in ("identity", packing)
+        ]
+        assert "content-encoding" not in plain.headers
+        assert packed.headers["content-encoding"] == packing
+        assert packed.text.partition("\n")[2] == plain.text.partition("\n")[2]
 
 
 async def test_export_filters_scopes_and_public_reading(

@@ -104,6 +104,31 @@ async def test_tightening_withdrawing_and_erasing_remove_and_relaxing_brings_bac
     assert anew.versions == {first["id"]: 3}
 
 
+async def test_page_with_records_ends_with_the_record_that_fills_it(
+    client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, reader = await make_organisation(), await make_organisation()
+    records = [await made(client, owner, tlp="green", description="x" * 15_000) for _ in range(7)]
+    monkeypatch.setattr(feed, "RECORD_BYTES", 20_000)
+    follower = Follower(client, reader.headers, {"include": "record", "limit": 1000})
+    thin = Follower(client, reader.headers, {"limit": 1000})
+    for title in ("One title", "Another title"):
+        await settled(thin)  # so that no transaction of another test stands before ours
+        sizes, more = [], True
+        while more:
+            held = dict(follower.copy)
+            more = await follower.step()
+            sizes.append(sum(record != held.get(one) for one, record in follower.copy.items()))
+        assert [size for size in sizes if size] == [2, 2, 2, 1]
+        assert follower.copy == {one["id"]: await shown_to(client, reader, one) for one in records}
+        records = [await patched(client, owner, one, title=title) for one in records]
+    assert len(thin.copy) == 7
+
+
+async def shown_to(client: httpx.AsyncClient, reader: Member, record: dict[str, Any]) -> dict[str, Any]:
+    return dict((await client.get(f"/v1/issues/{record['id']}", headers=reader.headers)).json())
+
+
 async def test_hidden_changes_do_not_show(client: httpx.AsyncClient, make_organisation: MakeOrganisation) -> None:
     owner, other = await make_organisation("Example CSO A"), await make_organisation("Example CSO B")
     record = await made(client, owner, tlp="green")

@@ -54,6 +54,23 @@ def test_huge_head_of_a_table_is_refused_at_once(head: str) -> None:
     assert time.monotonic() - began < 1
 
 
+def test_row_of_empty_cells_takes_no_more_room_than_it_has() -> None:
+    head = ",".join(f"column-{number}" for number in range(300)).encode()
+    (line,) = cut(CsvCutter(), [head, b"\n", b"," * 299, b"x\n"])
+    assert line.value == {"column-299": "x"}
+
+
+def test_column_with_a_name_of_pages_is_refused() -> None:
+    with pytest.raises(Problem) as caught:
+        cut(CsvCutter(), [b"kind," + b"x" * 101 + b"\nissue,\n"])
+    assert [(fault.pointer, fault.code) for fault in caught.value.errors] == [("/columns/1", "unknown-column")]
+
+
+def test_cell_may_be_as_long_as_its_row() -> None:
+    (line,) = cut(CsvCutter(), [b'title,summary\n"', b"x" * 200_000, b'",s\n'])
+    assert line.value == {"title": "x" * 200_000, "summary": "s"}
+
+
 @pytest.mark.parametrize("cutter", [NdjsonCutter, CsvCutter])
 def test_empty_lines_have_an_end(cutter: type[Cutter], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "MAXIMUM_LINES", 100)
