@@ -108,7 +108,7 @@ async def walking(connection: Connection) -> AsyncIterator[None]:
     Where statistics are old or a filter looks rare, the planner would read and sort the whole rest for each page; and
     it would merge with a table that it walks from its beginning, because it carries `id > …` over to no other table.
     """
-    async with connection.transaction():
+    async with connection.pipeline(), connection.transaction():  # one journey to the database instead of four
         await connection.execute(_WALKING)
         yield
 
