@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from app import cli_client
+from app.cli_client import commands, credential
 from tests.client.fake import BASE, Fake
 
 Run = Callable[..., tuple[int, Any, str]]
@@ -91,7 +92,7 @@ def member(run: Run, service: tuple[Fake, str], monkeypatch: pytest.MonkeyPatch)
 
 
 def test_login_stores_a_credential_for_its_owner_alone(member: Run) -> None:
-    path = cli_client.config_path()
+    path = credential.config_path()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert member("me", "--json")[:2] == (
@@ -193,7 +194,7 @@ def test_interrupted_command_ends_with_its_document(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_client, "pull", interrupted)
+    monkeypatch.setattr(commands, "pull", interrupted)
     code, document, told = member("pull", str(tmp_path / "copy"), "--json")
     assert (code, document["error"]["code"]) == (1, "interrupted")
     assert "Traceback" not in told

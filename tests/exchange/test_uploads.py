@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.exchange import import_upload, imports, upload_lease
+from app.exchange import lines as cutting
 from app.http.problem import Problem
 from app.kinds.issues import ISSUES
 from tests.conftest import MakeOrganisation
@@ -122,7 +123,7 @@ async def test_import_that_was_queued_is_not_taken_back_when_its_request_fails(
 async def test_repeated_upload_is_read_no_further_than_a_first_one(
     client: httpx.AsyncClient, make_organisation: MakeOrganisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_upload, "MAXIMUM_BYTES", 2_000)
+    monkeypatch.setattr(cutting, "MAXIMUM_BYTES", 2_000)
     owner = await make_organisation()
     key = {"Idempotency-Key": "upload"}
     await imported(client, owner, ndjson(issue(1)), headers=key)

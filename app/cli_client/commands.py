@@ -1,4 +1,4 @@
-"""The member's side of the `minga` command: everything here goes through `app.client` and nothing else of the app.
+"""The commands of a member, one function each.
 
 Exit codes: 0 done · 1 refused by the service, not reached, interrupted, or some lines of an import refused · 2 used
 wrongly, or no service named. With `--json` exactly one JSON document is written to standard output, and all else to
@@ -11,119 +11,23 @@ import getpass
 import hashlib
 import json
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from app.client import Minga, MingaError, ProblemError, Progress, pull
+from app.cli_client.credential import UsageError, connect, store_credential
+from app.cli_client.terminal import bar, emit, say
+from app.client import Minga, MingaError, ProblemError, pull
 
 DONE, REFUSED, MISUSED = 0, 1, 2
 FORMATS = ("ndjson", "csv")
 SUFFIXES = (".ndjson", ".jsonl", ".json", ".csv")
 PAGE_CHANGES = 100
-STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 Command = Callable[[argparse.Namespace], int]
-
-
-class UsageError(Exception):
-    """The command line cannot be carried out as it stands."""
-
-
-def config_path() -> Path:
-    """Where the credential lies: `minga/credential.json` below the user's configuration folder (XDG)."""
-    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return Path(base) / "minga" / "credential.json"
-
-
-def store_credential(url: str, client_id: str, client_secret: str, *, insecure: bool = False) -> Path:
-    """The file in which the credential now lies, readable by its owner alone."""
-    path = config_path()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    beside = path.with_name(".credential.new")
-    beside.unlink(missing_ok=True)
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as out:
-        json.dump({"url": url, "client_id": client_id, "client_secret": client_secret, "insecure": insecure}, out)
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(path)
-    return path
-
-
-def connect(given: argparse.Namespace) -> Minga:
-    """A client for the service and credential of: the options, MINGA_URL and friends, the stored credential.
-
-    Errors: UsageError when no service is named, or the stored file lies open to others.
-    """
-    stored: dict[str, Any] = {}
-    path = config_path()
-    if path.exists():
-        if os.name == "posix" and path.stat().st_mode & 0o077:
-            raise UsageError(f"{path} can be read by others; run: chmod 600 {path}")
-        with contextlib.suppress(ValueError):
-            stored = json.loads(path.read_text())
-    url = given.url or os.environ.get("MINGA_URL") or stored.get("url")
-    if not url:
-        raise UsageError("no service is named: run `minga login`, or set MINGA_URL")
-    if url.rstrip("/") != str(stored.get("url", "")).rstrip("/"):
-        stored = {}  # the stored secret and its leave for plain http belong to the stored service, not to another one
-    client_id, secret = os.environ.get("MINGA_CLIENT_ID"), os.environ.get("MINGA_CLIENT_SECRET")
-    if not (client_id and secret):
-        client_id, secret = stored.get("client_id"), stored.get("client_secret")
-    try:
-        return Minga(url, client_id=client_id, client_secret=secret, insecure=bool(stored.get("insecure")))
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
-def emit(given: argparse.Namespace, document: Any, text: str) -> None:
-    """Writes the one JSON document, or the text for people."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False) if given.json else calm(text))
-    sys.stdout.write("\n")
-    sys.stdout.flush()
-
-
-def say(text: str) -> None:
-    """Writes a line for people to standard error."""
-    sys.stderr.write(calm(text) + "\n")
-
-
-def calm(text: str) -> str:
-    """The text without what steers a terminal: a service, or another member, could send it."""
-    return STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-@contextlib.contextmanager
-def bar(label: str) -> Iterator[Progress]:
-    """A progress bar on standard error while it is a terminal; else nothing is drawn."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    drawn = 0.0
-
-    def draw(done: int, total: int | None) -> None:
-        nonlocal drawn
-        now = time.monotonic()
-        if now - drawn < 0.1 and done != total:
-            return
-        drawn = now
-        if total:
-            filled = min(30, 30 * done // total)
-            sys.stderr.write(f"\r{label} [{'#' * filled}{' ' * (30 - filled)}] {done:,} of {total:,}\x1b[K")
-        else:
-            sys.stderr.write(f"\r{label} {done:,}\x1b[K")
-        sys.stderr.flush()
-
-    try:
-        yield draw
-    finally:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
 
 
 def _with_limit(place: str, limit: int | None) -> str:
