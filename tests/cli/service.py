@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +88,11 @@ def _until_ready(process: subprocess.Popen[str], log: Path) -> tuple[str, str]:
     return found[1], printed
 
 
-def processes(folder: Path) -> list[int]:
-    """Every process, zombies apart, that works below the folder or names it on its command line."""
+def processes(folder: Path, words_of: bytes = b"") -> list[int]:
+    """Every process, zombies apart, that works below the folder or names it on its command line.
+
+    With `words_of`, only those whose command line holds this too.
+    """
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -99,11 +102,19 @@ def processes(folder: Path) -> list[int]:
             continue
         if (
             words
+            and words_of in words
             and (os.fsencode(folder) in words or place.startswith(str(folder)))
             and int(process.name) != os.getpid()
         ):
             found.append(int(process.name))
     return found
+
+
+def signalled(processes: Iterable[int], number: int) -> None:
+    """Sends a signal to those that are still there: some processes of a database last a moment only."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:

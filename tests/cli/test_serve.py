@@ -144,11 +144,7 @@ def test_killed_database_comes_back_under_writes_by_itself(tmp_path: Path) -> No
 
 def test_workers_are_replaced_and_end_with_their_parent(tmp_path: Path) -> None:
     def workers() -> set[int]:
-        return {
-            process
-            for process in processes(tmp_path)
-            if b"app.cli.worker_process" in Path(f"/proc/{process}/cmdline").read_bytes()
-        }
+        return set(processes(tmp_path, b"app.cli.worker_process"))
 
     with serving(tmp_path, "--port", "0", "--workers", "2") as service:
         before = workers()

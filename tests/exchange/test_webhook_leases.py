@@ -173,6 +173,7 @@ async def test_what_concerned_nobody_is_read_once(
         return await real(connection, caller, wanted, place, limit)
 
     monkeypatch.setattr(webhook_filling.feed, "page", watched)
+    monkeypatch.setattr(webhook_filling, "STRIDE", 2**62)
     async with webhooks_of(app, client, [owner], each=1), database.connection() as connection:
         looked: webhook_filling.Looked = {}
         for number in range(3):

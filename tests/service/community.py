@@ -26,10 +26,22 @@ class Member:
     headers: dict[str, str]
 
 
+class Patient(httpx.HTTPTransport):
+    """Asks again while the worker that answers has not got its database back (503)."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        limit = time.monotonic() + 300
+        while (answer := super().handle_request(request)).status_code == 503 and time.monotonic() < limit:
+            answer.close()
+            time.sleep(0.2)
+        return answer
+
+
 def token(service: Service, client: tuple[str, str]) -> dict[str, str]:
     """The header that carries a new token of this client."""
     form = {"grant_type": "client_credentials"}
-    answer = httpx.post(f"{service.url}/oauth/token", data=form, auth=client, timeout=300)
+    with httpx.Client(transport=Patient(), timeout=300) as patient:
+        answer = patient.post(f"{service.url}/oauth/token", data=form, auth=client)
     assert answer.status_code == 200, answer.text
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 

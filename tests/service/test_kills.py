@@ -1,12 +1,11 @@
 """`kill -9` of service and database under writes: what was acknowledged is there, nothing is half there."""
 
-import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from tests.cli.service import processes, serving
+from tests.cli.service import processes, serving, signalled
 from tests.service.writers import Log, check, finished, started
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes through /proc")
@@ -20,9 +19,7 @@ def kill_the_service(folder: Path, rounds: int) -> None:
             if log.made:
                 check(service, log)
             threads = started(service, log)
-            for process in processes(folder):
-                if b"app.cli" in Path(f"/proc/{process}/cmdline").read_bytes():
-                    os.kill(process, signal.SIGKILL)
+            signalled(processes(folder, b"app.cli"), signal.SIGKILL)
             service.process.wait()
             finished(log, threads)
             assert set(log.statuses) <= {200, 201}
