@@ -51,7 +51,7 @@ async def document(connection: Connection, public_url: str, row: tuple[Any, ...]
 
 async def _first(connection: Connection, job_id: UUID, column: str) -> list[orjson.Fragment]:
     entries = await import_entries.first(connection, job_id, column, SHOWN, SHOWN_BYTES)
-    return [orjson.Fragment(entry) for entry in entries]
+    return [orjson.Fragment(entry.rstrip(b"\n")) for entry in entries]
 
 
 async def stream(request: Request, job_id: UUID, after: int) -> AsyncIterator[bytes]:
