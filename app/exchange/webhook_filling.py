@@ -82,8 +82,8 @@ async def _fill_one(database: Database, webhook_id: UUID, end: Place, looked: Lo
                 return False  # another worker was faster, maybe not as far as here: it is looked at again
             await _note(connection, webhook_id, events)
     if not found.more:
-        # Only now: what could not be noted is looked for again.
-        looked[webhook_id] = (end.xid, end.seq, caller.access_epoch)
+        # Only now: what could not be noted is looked for again. The page may reach further than `end` did.
+        looked[webhook_id] = (found.place.xid, found.place.seq, caller.access_epoch)
     return found.more
 
 
